@@ -70,6 +70,12 @@ ATOMO_API int atomo_find_nonfinite(const atomo_tensor *const *list, int n, int *
 /* Sums a over its broadcast dimensions to the shape of `like` (the backward of broadcasting). */
 ATOMO_API int atomo_sum_to(const atomo_tensor *a, const atomo_tensor *like, atomo_tensor **out);
 
+/* _pack: *out u8 [2 n] = the n elements of a contiguous f32 tensor, each rounded to bf16: to nearest, ties to even;
+ * values beyond 3.39e38 become infinite, a NaN stays one. _unpack: *out f32 [like] = the values of such codes. [local]
+ */
+ATOMO_API int atomo_bf16_pack(const atomo_tensor *t, atomo_tensor **out);
+ATOMO_API int atomo_bf16_unpack(const atomo_tensor *codes, const atomo_tensor *like, atomo_tensor **out);
+
 /* A chain of elementwise operations in one pass over contiguous f32 tensors of the same shape (made by
  * atomo.elementwise). Each step writes op(a), op(a, b), op(a, value) or `value` to register `to`; the last step writes
  * to out [like in]. Operand k is register k, or for k < 0 the input in[-1 - k]; `to` must not be an operand of its

@@ -35,6 +35,8 @@ local opts = cli.parse {
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
     {"precision", "choice", "fp32", "of the operands of matrix products; both: in turns, and how many times as fast " ..
       "bf16 is", choices = {"fp32", "bf16", "both"}},
+    {"activations", "choice", "fp32", "in precision bf16, what layers keep for the backward",
+      choices = {"fp32", "bf16"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
     {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},
     {"rounds", "int", 5, "with --limit: rounds in which steps and convolutions alternate; medians are " ..
@@ -159,6 +161,7 @@ if opts.limit and opts.precision ~= "fp32" then
   error("bench_nn.lua: --limit measures convolutions in fp32: leave out --precision " .. opts.precision, 0)
 end
 atomo.set_num_threads(opts.threads)
+atomo.set_activations(opts.activations)
 if opts.conv ~= "default" then nn.set_conv_engine(opts.conv) end
 print(cli.echo(opts))
 if opts.precision ~= "fp32" then print((require("atomo.autograd.precision").describe())) end

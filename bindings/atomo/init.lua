@@ -11,7 +11,7 @@ for topic, names in pairs {
   ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
-  ["autograd.precision"] = "set_precision precision autocast",
+  ["autograd.precision"] = "set_precision precision autocast set_activations activations",
   ["autograd.ops"] = "cat stack where einsum",
   ["autograd.ops.linalg"] = "svd eigh qr rfft irfft",
 } do

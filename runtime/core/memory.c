@@ -3,8 +3,8 @@
  * A freed block goes to the free list of its size class, and the next allocation of that class reuses it. So a training
  * loop whose shapes repeat stops calling the system's allocator after its first steps (atomo_mem.system_allocs no
  * longer grows). Each power of two is divided into 8 classes, so at most 1/8 of a block is wasted. Scratch memory is
- * separate: a few blocks as large as the largest requests, instead of one for each size. Large blocks are mappings of
- * their own, so that the system has their memory back as soon as they are given back. For tests, the environment
+ * separate: a few blocks as large as the largest requests, instead of one for each size. In compact mode large blocks
+ * are mappings of their own, so that the system gets their memory back at once. For tests, the environment
  * variable ATOMO_FAIL_ALLOC=n makes the n-th allocation of the process (1-based) fail; atomo_mem_fail_alloc(n) makes
  * the n-th one after its call fail.
  */
@@ -104,7 +104,7 @@ static block *map_block(size_t capacity)
 static block *from_system(size_t capacity)
 {
 #ifndef ATOMO_ASAN /* it looks for pointers, and so for leaks, in the C library's blocks only */
-    if (capacity >= MAPPED_MIN) return map_block(capacity);
+    if (compact && capacity >= MAPPED_MIN) return map_block(capacity);
 #endif
     block *b = aligned_alloc(ALIGN, capacity + ALIGN);
     if (b) b->mapped = false;

@@ -74,6 +74,19 @@ int atomo__factor_rounded(int64_t rows, int64_t cols, const float *a, int64_t ld
     return make_copy(false, rows, cols, a, ld, f);
 }
 
+int atomo__factor_packed(int64_t rows, int64_t cols, const uint16_t *a, atomo__factor *f)
+{
+    *f = (atomo__factor){.ld = ATOMO_MAX(cols, 1)};
+    if (atomo__bf16_unit()) {
+        f->bf16 = a;
+        return ATOMO_OK;
+    }
+    float *values;
+    ATOMO_TRY(atomo__bf16_unpacked(a, rows * cols, &values));
+    f->f32 = f->copy = values;
+    return ATOMO_OK;
+}
+
 void atomo__factor_free(atomo__factor *f)
 {
     atomo__free(f->copy);

@@ -20,6 +20,8 @@ int atomo__expect_precision(const char *fn, int precision);
 int atomo__factor_make(int precision, int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f);
 /* The same with a rounded copy in f32, on every CPU. */
 int atomo__factor_rounded(int64_t rows, int64_t cols, const float *a, int64_t ld, atomo__factor *f);
+/* *f = the packed operand whose codes are a (tensor/float16.h), without gaps between rows. f may refer to a. */
+int atomo__factor_packed(int64_t rows, int64_t cols, const uint16_t *a, atomo__factor *f);
 void atomo__factor_free(atomo__factor *f);
 /* Returns the rows of f from number `row` on. They refer to f. */
 static inline atomo__factor atomo__factor_from(const atomo__factor *f, int64_t row)

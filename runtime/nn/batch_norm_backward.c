@@ -7,9 +7,10 @@
  * Without a residual the mask y > 0 is computed again from x, by the same arithmetic as in the forward, so y is not
  * read: 4 reads and 1 write of arrays of x's size. With a residual, the first pass writes g to gresidual, which may be
  * the same array as gy, and the second pass reads it: 5 reads and 2 writes. Blocks are summed and combined as in
- * batch_norm.c. Path: stage 3.
+ * batch_norm.c. Packed x and y (tensor/float16.h) are unpacked a block at a time. Path: stage 3.
  */
 #include "nn/channels.h"
+#include "tensor/float16.h"
 #include <omp.h>
 #include <string.h>
 
@@ -99,19 +100,35 @@ typedef struct job {
     enum mask mask;
     bool big, training;
     channels ch;
-    const float *x, *y, *gy;
-    float *g, *gx; /* g: gresidual, NULL unless mask is MASK_Y; gx: NULL if it is not wanted */
+    const float *x, *y, *gy;   /* x, y: NULL if packed */
+    const uint16_t *x16, *y16; /* the codes of packed x and y (tensor/float16.h) */
+    float *g, *gx;             /* g: gresidual, NULL unless mask is MASK_Y; gx: NULL if it is not wanted */
 } job;
+
+/* Floats of scratch memory for one thread's unpacked blocks of x and y. */
+static int64_t unpacked_floats(const job *j)
+{
+    return j->x16 || j->y16 ? 2 * j->l.block : 0;
+}
+
+/* Returns the block of x, or of y, that begins at `at`: part of x, or n values of codes in `space` [l.block]. */
+static const float *block_of(const float *x, const uint16_t *code, int64_t at, int64_t n, float *space)
+{
+    if (!code) return x ? x + at : NULL;
+    atomo__bf16_values(n, code + at, space);
+    return space;
+}
 
 /* Writes block b's sums s1 and s2 [c each] to its place in part [blocks, 2, c]; s1, s2: scratch of one period each. */
 static void reduce_block(const job *j, int64_t b, float *s1, float *s2, float *part)
 {
     const layout *l = &j->l;
-    const int64_t at = b * l->block;
+    const int64_t at = b * l->block, n = block_size(l, b);
+    float *space = s1 + 2 * l->period;
+    const float *x = block_of(j->x, j->x16, at, n, space), *y = block_of(j->y, j->y16, at, n, space + l->block);
     memset(s1, 0, (size_t)l->period * sizeof(float));
     memset(s2, 0, (size_t)l->period * sizeof(float));
-    reduce(block_size(l, b), l->period, l->block, j->mask, &j->ch, j->x + at, j->y ? j->y + at : NULL, j->gy + at,
-           j->g ? j->g + at : NULL, s1, s2);
+    reduce(n, l->period, l->block, j->mask, &j->ch, x, y, j->gy + at, j->g ? j->g + at : NULL, s1, s2);
     fold(l, s1);
     fold(l, s2);
     memcpy(part + b * 2 * l->c, s1, (size_t)l->c * sizeof(float));
@@ -123,9 +140,9 @@ static int reduce_all(const job *j, double *sums)
 {
     const layout *l = &j->l;
     float *part;
-    ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * 2 * l->period), &part));
-    float *s1 = part + l->blocks * 2 * l->c, *s2 = s1 + l->period; /* of thread 0 */
-    const int64_t apart = 2 * l->period;
+    const int64_t apart = 2 * l->period + unpacked_floats(j);
+    ATOMO_TRY(new_floats((size_t)(l->blocks * 2 * l->c + omp_get_max_threads() * apart), &part));
+    float *s1 = part + l->blocks * 2 * l->c, *s2 = s1 + l->period; /* of thread 0; what is unpacked follows */
     ATOMO_FOR(b, l->blocks, 1, j->big,
               reduce_block(j, b, s1 + omp_get_thread_num() * apart, s2 + omp_get_thread_num() * apart, part));
     memset(sums, 0, (size_t)(2 * l->c) * sizeof(double));
@@ -135,21 +152,39 @@ static int reduce_all(const job *j, double *sums)
     return ATOMO_OK;
 }
 
-static void apply_block(const job *j, int64_t b)
+static void apply_block(const job *j, int64_t b, float *space)
 {
     const layout *l = &j->l;
     const float *g = j->g ? j->g : j->gy;
     const int64_t at = b * l->block;
+    const float *x = block_of(j->x, j->x16, at, block_size(l, b), space);
     const enum mask mask = j->mask == MASK_X ? MASK_X : MASK_NONE;
     if (j->training)
-        apply(block_size(l, b), l->period, -l->block, mask, &j->ch, j->x + at, g + at, j->gx + at);
+        apply(block_size(l, b), l->period, -l->block, mask, &j->ch, x, g + at, j->gx + at);
     else
-        apply_constant(block_size(l, b), l->period, mask, &j->ch, j->x + at, g + at, j->gx + at);
+        apply_constant(block_size(l, b), l->period, mask, &j->ch, x, g + at, j->gx + at);
 }
 
-static void apply_all(const job *j) /* from last to first: the blocks that the reduction read last are still in cache */
+static int apply_all(const job *j) /* from last to first: the blocks that the reduction read last are still in cache */
 {
-    ATOMO_FOR(k, j->l.blocks, 1, j->big, apply_block(j, j->l.blocks - 1 - k));
+    float *space;
+    const int64_t apart = unpacked_floats(j);
+    ATOMO_TRY(new_floats((size_t)(omp_get_max_threads() * apart), &space));
+    ATOMO_FOR(k, j->l.blocks, 1, j->big, apply_block(j, j->l.blocks - 1 - k, space + omp_get_thread_num() * apart));
+    atomo__free(space);
+    return ATOMO_OK;
+}
+
+/* atomo__channel_rests of x, which is unpacked only if a mean is far from 0, so that x is read. */
+static int rests(const job *j, const float *mean, const float *invstd, float *rest)
+{
+    float *values = NULL;
+    bool far = false;
+    for (int64_t i = 0; i < j->l.c; i++) far |= atomo__mean_is_far((double)mean[i], (double)invstd[i]);
+    if (j->x16 && far) ATOMO_TRY(atomo__bf16_unpacked(j->x16, j->l.rows * j->l.c, &values));
+    const int rc = atomo__channel_rests(&j->l, values ? values : j->x, mean, invstd, rest);
+    atomo__free(values);
+    return rc;
 }
 
 static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, const atomo_tensor *mean,
@@ -165,7 +200,7 @@ static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, cons
     float *rest = v + 5 * p; /* of the means (moments.c); 0 except for channels far from 0 */
     if (rc == 0) {
         memset(rest, 0, (size_t)c * sizeof(float));
-        if (j->training) rc = atomo__channel_rests(l, j->x, atomo__f32(mean), atomo__f32(invstd), rest);
+        if (j->training) rc = rests(j, atomo__f32(mean), atomo__f32(invstd), rest);
     }
     if (rc == 0) {
         j->ch = (channels){v, v + p, v + 2 * p, v + 3 * p, v + 4 * p};
@@ -191,7 +226,7 @@ static int run(job *j, const atomo_tensor *gamma, const atomo_tensor *beta, cons
     if (rc == 0 && j->gx) {
         repeat(l, v + 3 * p);
         repeat(l, v + 4 * p);
-        apply_all(j);
+        rc = apply_all(j);
     }
     atomo__free(v);
     atomo__free(sums_space);
@@ -213,6 +248,10 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
                               atomo_tensor **gresidual, atomo_tensor **ggamma, atomo_tensor **gbeta)
 {
     ATOMO_MAKING(made, x, y, gy, gamma, beta, mean, invstd);
+    atomo_tensor x_as, y_as;
+    const atomo_tensor *packed_x = x, *packed_y = y;
+    x = atomo__bf16_seen(x, &x_as);
+    y = atomo__bf16_seen(y, &y_as);
     ATOMO_TRY(atomo__expect(x, ATOMO_F32, -1, "batch_norm backward: input"));
     ATOMO_REQUIRE(x->ndim >= 2, ATOMO_ESHAPE, "batch_norm backward: input is %s", atomo__shape_text(x));
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, x->shape, "batch_norm backward"));
@@ -231,12 +270,19 @@ int atomo_batch_norm_backward(const atomo_tensor *x, const atomo_tensor *y, cons
     made.in_place = false;
     ATOMO_TRY(atomo__make(&made, ggamma, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gweight"));
     ATOMO_TRY(atomo__make(&made, gbeta, ATOMO_F32, 1, gamma->shape, "batch_norm backward: gbias"));
-    job j = {.l = layout_of(x), .x = atomo__f32(x), .gy = atomo__f32(gy), .gx = gx ? atomo__f32(*gx) : NULL};
+    job j = {.l = layout_of(x), .gy = atomo__f32(gy), .gx = gx ? atomo__f32(*gx) : NULL};
+    if (x != packed_x)
+        j.x16 = packed_x->data;
+    else
+        j.x = atomo__f32(x);
     j.mask = by_y ? MASK_Y : relu ? MASK_X : MASK_NONE;
     j.big = atomo__numel(x) > ATOMO_PARALLEL_MIN;
     j.training = training != 0;
     if (by_y) {
-        j.y = atomo__f32(y);
+        if (y != packed_y)
+            j.y16 = packed_y->data;
+        else
+            j.y = atomo__f32(y);
         j.g = atomo__f32(*gresidual);
     } else if (gresidual && *gresidual != gy) {
         memcpy((*gresidual)->data, gy->data, (size_t)gy->numel * sizeof(float));

@@ -12,6 +12,7 @@
 #include "linalg/product.h"
 #include "nn/conv.h"
 #include "nn/nn.h"
+#include "tensor/float16.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -236,6 +237,23 @@ static int run_pass(const policy *p, conv_shape *s, enum conv_pass pass, const p
     return run_copies(p, s, pass, o);
 }
 
+/* The gradient of the weights for a packed x. */
+static int run_packed(const policy *p, conv_shape *s, const uint16_t *x, const float *gy, float *gw)
+{
+#ifdef ATOMO_HAVE_ONEDNN
+    if (s->groups == 1 && p->pick(s, PASS_WEIGHTS) == &atomo__conv_onednn && in_bf16(s, PASS_WEIGHTS)) {
+        const int rc = atomo__conv_onednn_weights(s, x, gy, gw);
+        if (rc != ATOMO_EUNSUPPORTED) return rc;
+    }
+#endif
+    float *values;
+    ATOMO_TRY(atomo__bf16_unpacked(x, atomo__conv_images(s), &values));
+    const pass_operands o = {values, gy, NULL, false, gw};
+    const int rc = run_pass(p, s, PASS_WEIGHTS, &o);
+    atomo__free(values);
+    return rc;
+}
+
 int atomo_conv2d(const atomo_tensor *x, const atomo_tensor *w, const atomo_tensor *b, const atomo_window *g,
                  int precision, atomo_tensor **out)
 {
@@ -262,6 +280,8 @@ int atomo_conv2d_backward_data(const atomo_tensor *x, const atomo_tensor *w, con
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
+    atomo_tensor as;
+    x = atomo__bf16_seen(x, &as);
     ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, precision, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_REQUIRE(!add || (gx && *gx), ATOMO_EARG, "conv2d backward: nothing to add to, gx is missing");
@@ -278,7 +298,9 @@ int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, 
     conv_shape s;
     const policy *p;
     ATOMO_TRY(get_policy(&p));
-    ATOMO_TRY(atomo__conv_shape("conv2d backward", x, w, g, precision, &s));
+    atomo_tensor as;
+    const atomo_tensor *seen = atomo__bf16_seen(x, &as);
+    ATOMO_TRY(atomo__conv_shape("conv2d backward", seen, w, g, precision, &s));
     ATOMO_TRY(check_gradient("conv2d backward", &s, gy));
     ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 4, w->shape, "conv2d backward: gw"));
     if (gb) ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "conv2d backward: gb"));
@@ -287,8 +309,12 @@ int atomo_conv2d_backward_weights(const atomo_tensor *x, const atomo_tensor *w, 
         if (gb) memset((*gb)->data, 0, (size_t)(*gb)->numel * sizeof(float));
         return atomo__made(&made, ATOMO_OK);
     }
-    const pass_operands o = {atomo__f32(x), atomo__f32(gy), NULL, false, atomo__f32(*gw)};
-    ATOMO_TRY(run_pass(p, &s, PASS_WEIGHTS, &o));
+    if (seen != x) {
+        ATOMO_TRY(run_packed(p, &s, x->data, atomo__f32(gy), atomo__f32(*gw)));
+    } else {
+        const pass_operands o = {atomo__f32(x), atomo__f32(gy), NULL, false, atomo__f32(*gw)};
+        ATOMO_TRY(run_pass(p, &s, PASS_WEIGHTS, &o));
+    }
     if (gb) ATOMO_TRY(atomo__column_sums(atomo__f32(gy), s.n * s.oh * s.ow, s.oc, atomo__f32(*gb)));
     return atomo__made(&made, ATOMO_OK);
 }

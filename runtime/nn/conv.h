@@ -50,6 +50,8 @@ bool atomo__conv_window_pays(const conv_shape *s, enum conv_pass pass);
 bool atomo__conv_gemm_pays(const conv_shape *s, enum conv_pass pass); /* faster than oneDNN's direct convolution */
 #ifdef ATOMO_HAVE_ONEDNN
 extern const conv_engine atomo__conv_onednn; /* BF16: EUNSUPPORTED for the rare shapes that oneDNN lacks kernels for */
+/* Its backward_weights in precision BF16 of an x that is bf16 already. */
+int atomo__conv_onednn_weights(const conv_shape *s, const uint16_t *x, const float *gy, float *gw);
 #endif
 
 #endif

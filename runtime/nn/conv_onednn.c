@@ -278,4 +278,15 @@ static int backward_weights(const conv_shape *s, const float *x, const float *gy
     return run_rounded(s, PASS_WEIGHTS, x, atomo__conv_images(s), gy, atomo__conv_results(s), NULL, gw);
 }
 
+int atomo__conv_onednn_weights(const conv_shape *s, const uint16_t *x, const float *gy, float *gw)
+{
+    const int64_t n = atomo__conv_results(s);
+    atomo__factor g = {0};
+    const void *rounded = NULL;
+    int rc = read_operand(s, gy, n, &g, &rounded);
+    if (rc == 0) rc = run(s, PASS_WEIGHTS, x, gw, NULL, rounded);
+    atomo__factor_free(&g);
+    return rc;
+}
+
 const conv_engine atomo__conv_onednn = {"onednn", forward, backward_data, backward_weights, NULL};

@@ -1,5 +1,6 @@
 /* linear.c - the fully connected layer: y = x w^T + b with w [out,in], as in PyTorch. Path: stage 3. */
 #include "nn/nn.h"
+#include "tensor/float16.h"
 #include <limits.h>
 #include <string.h>
 
@@ -58,14 +59,17 @@ int atomo_linear(const atomo_tensor *x, const atomo_tensor *w, const atomo_tenso
         &made, forward(&d, precision, atomo__f32(x), atomo__f32(w), b ? atomo__f32(b) : NULL, atomo__f32(*out)));
 }
 
-/* gx = gy w, gw = gy^T x; either may be NULL. */
-static int backward(const dims *d, int precision, const float *x, const float *w, const float *gy, float *gx, float *gw)
+/* gx = gy w, gw = gy^T x; either may be NULL. x is packed (tensor/float16.h), or f32. */
+static int backward(const dims *d, int precision, const atomo_tensor *x, const float *w, const float *gy, float *gx,
+                    float *gw)
 {
     atomo__factor fg = {0}, fx = {0}, fw = {0};
     int rc = atomo__factor_make(precision, d->rows, d->out, gy, d->out, &fg);
     if (rc == 0 && gx) rc = atomo__factor_make(precision, d->out, d->in, w, d->in, &fw);
     if (rc == 0 && gx) rc = atomo__layer_product(false, false, d->rows, d->in, d->out, &fg, &fw, 0, gx, d->in);
-    if (rc == 0 && gw) rc = atomo__factor_make(precision, d->rows, d->in, x, d->in, &fx);
+    if (rc == 0 && gw)
+        rc = x->dtype == ATOMO_U8 ? atomo__factor_packed(d->rows, d->in, x->data, &fx)
+                                  : atomo__factor_make(precision, d->rows, d->in, atomo__f32(x), d->in, &fx);
     if (rc == 0 && gw) rc = atomo__layer_product(true, false, d->out, d->in, d->rows, &fg, &fx, 0, gw, d->in);
     atomo__factor_free(&fg);
     atomo__factor_free(&fx);
@@ -79,7 +83,12 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     ATOMO_MAKING(made, x, w, gy);
     dims d;
     double shape[ATOMO_MAX_DIM];
+    atomo_tensor as;
+    const atomo_tensor *operand = x;
+    x = atomo__bf16_seen(x, &as);
     ATOMO_TRY(check("linear backward", x, w, precision, &d));
+    ATOMO_REQUIRE(x == operand || precision == ATOMO_PRECISION_BF16, ATOMO_EARG,
+                  "linear backward: the input is packed, but the precision is fp32");
     y_shape(x, &d, shape);
     ATOMO_TRY(atomo__expect_gradient(gy, x->ndim, shape, "linear backward"));
     const float *g = atomo__f32(gy);
@@ -87,7 +96,7 @@ int atomo_linear_backward(const atomo_tensor *x, const atomo_tensor *w, const at
     if (gw) ATOMO_TRY(atomo__make(&made, gw, ATOMO_F32, 2, w->shape, "linear backward: gw"));
     if (gw && d.rows == 0) memset((*gw)->data, 0, (size_t)(*gw)->numel * sizeof(float));
     if (d.rows > 0 && (gx || gw))
-        ATOMO_TRY(backward(&d, precision, atomo__f32(x), atomo__f32(w), g, gx ? atomo__f32(*gx) : NULL,
+        ATOMO_TRY(backward(&d, precision, operand, atomo__f32(w), g, gx ? atomo__f32(*gx) : NULL,
                            gw ? atomo__f32(*gw) : NULL));
     if (!gb) return atomo__made(&made, ATOMO_OK);
     ATOMO_TRY(atomo__make(&made, gb, ATOMO_F32, 1, w->shape, "linear backward: gb"));

@@ -35,4 +35,10 @@ void atomo__bf16_codes(int64_t n, const float *x, uint16_t *code);  /* code = x,
 void atomo__bf16_round(int64_t n, const float *x, float *y);        /* y = x, rounded, as f32 */
 void atomo__bf16_values(int64_t n, const uint16_t *code, float *x); /* x = the value of code */
 
+/* A kernel's operand may be packed: u8 [..., 2 c] for f32 [..., c] (atomo_bf16_pack). _seen: returns x as the f32
+ * tensor that a kernel checks, *as with the address of the codes if x is packed, else x itself. _unpacked: *x = n
+ * values, which the caller frees by atomo__free. */
+const atomo_tensor *atomo__bf16_seen(const atomo_tensor *x, atomo_tensor *as);
+int atomo__bf16_unpacked(const uint16_t *code, int64_t n, float **x);
+
 #endif

@@ -5,6 +5,7 @@ local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
 local leaf_grad = require "atomo.autograd.gradient"
 local context = require "atomo.autograd.context"
+local packing = require "atomo.autograd.packing"
 local precision = require "atomo.autograd.precision"
 local pending_gradients = require "atomo.autograd.pending"
 local C, raise = f.C, f.raise
@@ -199,6 +200,7 @@ local function pass(run, node, pending)
   local op, ctx = node.op, node.ctx
   run.added_to = nil
   local gradients = pending and gradients_of(node, pending)
+  if ctx.unpacked then packing.release(ctx, gradients) end
   if gradients and not op.trusted then check_count(op, gradients, ctx.count) end
   if gradients and op.trusted then mark_shared(gradients, ctx.count, pending, node.outputs) end
   local added_to = run.added_to
@@ -238,7 +240,10 @@ local function pass_all(run, nodes, retain_graph)
         if pending[k] then release(pending[k]) end
       end
     end
-    if not retain_graph then node.ctx = nil end
+    if not retain_graph then
+      if node.ctx.packed then packing.drop(node.ctx) end
+      node.ctx = nil
+    end
   end
   add_deferred(run)
 end

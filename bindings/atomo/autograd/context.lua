@@ -2,6 +2,7 @@
 -- tensor was changed in place after forward, backward raises when it reads it, and never computes a wrong gradient.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local packing = require "atomo.autograd.packing"
 local precision = require "atomo.autograd.precision"
 local C, raise = f.C, f.raise
 local is_tensor = T.is_tensor
@@ -63,7 +64,7 @@ function methods.saved(ctx)
     local t = saved[i]
     if t and changed(t, versions[i]) then refuse(ctx, "a tensor that it saved", t) end
   end
-  return unpack_few(saved, ctx.saved_count)
+  return unpack_few(ctx.packed and packing.unpacked(ctx) or saved, ctx.saved_count)
 end
 
 -- ---- fields ------------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ local M = {methods = methods, pack = pack, unpack_few = unpack_few}
 --- that have products; the others are in fp32.
 function M.new(op, ...)
   return setmetatable({op = op, inputs = pack(...), count = select("#", ...), edges = false,
-    saved_tensors = false, saved_versions = false, saved_count = 0,
+    saved_tensors = false, saved_versions = false, saved_count = 0, packed = false, shapes = false, unpacked = false,
     product_precision = op.has_products and precision.current() or C.ATOMO_PRECISION_FP32}, Context)
 end
 

@@ -10,6 +10,7 @@ local expect_function = require "atomo.core.callable"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local context = require "atomo.autograd.context"
+local packing = require "atomo.autograd.packing"
 local precision = require "atomo.autograd.precision"
 local views = require "atomo.autograd.views"
 local backward = require "atomo.autograd.backward"
@@ -180,6 +181,12 @@ local function linked(x, link, y)
   return y
 end
 
+--- Packs what a built-in operator saved, if activations are kept in bf16; returns its results.
+local function packed(ctx, ...)
+  if precision.keeps_packed() then packing.pack(ctx, ...) end
+  return ...
+end
+
 local function call(op, ...)
   local ctx, on = context.new(op, ...), recording.value
   if not (on and any_tracked(...)) then
@@ -190,8 +197,8 @@ local function call(op, ...)
   ctx.edges = edges_of(ctx.inputs, ctx.count)
   if op.runs_user_code then return record(op, ctx, M.no_grad(forward_of_user, ctx, ...)) end
   local run = backward.observer and observed or op.forward
-  if op.is_view then return linked((...), "view", record(op, ctx, M.no_grad(run, ctx, ...))) end
-  return record(op, ctx, M.no_grad(run, ctx, ...))
+  if op.is_view then return packed(ctx, linked((...), "view", record(op, ctx, M.no_grad(run, ctx, ...)))) end
+  return packed(ctx, record(op, ctx, M.no_grad(run, ctx, ...)))
 end
 
 local function operator(def, trusted)
@@ -199,7 +206,8 @@ local function operator(def, trusted)
     if type(def[key]) ~= "function" then raise(("func: '%s' is missing or no function"):format(key)) end
   end
   local op = {name = def.name or "func", forward = def.forward, backward = def.backward, is_view = def.is_view,
-    trusted = trusted, runs_user_code = not trusted or def.runs_user_code}
+    reads_packed = def.reads_packed, is_exact = def.is_exact, trusted = trusted,
+    runs_user_code = not trusted or def.runs_user_code}
   op.has_products = op.runs_user_code or precision.operators[op.name] ~= nil
   return op, function(...) return call(op, ...) end
 end
@@ -221,7 +229,9 @@ end
 
 --- Makes a built-in operator. It must keep tensors by ctx:save() only, and its backward must return tensors that it
 --- made or received. def.is_view: forward returns a view of its first argument. def.runs_user_code: forward calls a
---- user's function and returns its results.
+--- user's function and returns its results. def.reads_packed: {[k] = true} if backward passes the k-th saved tensor on
+--- to kernels only that also read it packed (autograd/packing.lua): then it may be u8, of twice the last size.
+--- def.is_exact(k, saved): must the k-th of the saved tensors stay f32 in bf16?
 function M.builtin(def)
   local op, result = operator(def, true)
   return result, op

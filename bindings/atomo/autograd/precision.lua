@@ -25,6 +25,7 @@ local codes = {fp32 = C.ATOMO_PRECISION_FP32, f32 = C.ATOMO_PRECISION_FP32, bf16
 local names = {[C.ATOMO_PRECISION_FP32] = "fp32", [C.ATOMO_PRECISION_BF16] = "bf16"}
 
 local default = C.ATOMO_PRECISION_FP32 -- outside all blocks
+local packs = false                    -- activations are kept in bf16
 local inside = blocks.state(nil)       -- value: that of the innermost block; nil: there is none
 
 --- Returns C's number of a precision; raises if it has no such name.
@@ -56,6 +57,24 @@ end
 ---@param name "fp32"|"bf16"
 ---@usage atomo.set_precision "fp32"
 function M.set_precision(name) default = M.code("set_precision", name) end
+
+--- Sets what layers keep for their backward where the precision is bf16: "fp32" (default), or "bf16", which takes about
+--- half the memory and some time (docs/guide.md).
+---@param name "fp32"|"bf16"
+---@usage atomo.set_activations "fp32"
+function M.set_activations(name)
+  packs = M.code("set_activations", name) == C.ATOMO_PRECISION_BF16
+  C.atomo_mem_compact(packs and 1 or 0)
+end
+
+--- Returns what set_activations has set.
+---@return "fp32"|"bf16"
+---@usage atomo.activations() --> fp32
+function M.activations() return packs and "bf16" or "fp32" end
+
+--- Are activations kept in bf16 now?
+---@return boolean
+function M.keeps_packed() return packs and M.current() == C.ATOMO_PRECISION_BF16 end
 
 --- Returns the name of a number of a precision.
 ---@param code integer

@@ -122,6 +122,7 @@ function M.training(self)
     {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
     {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
     {"precision", precision.name(self.precision)},
+    {"activations", precision.activations()},
     {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})
   for _, key in ipairs {"steps", "batch", "seed", "length"} do items[#items + 1] = {key, self.train_loader[key]} end
   add(items, "data: ", data_items(self.train_loader))

@@ -97,6 +97,29 @@ local function free_handle(t)
   C.atomo_tensor_free(t.guarded and ffi.gc(t.h, nil) or t.h)
 end
 
+local weak = {__mode = "v"}
+local searched = 8 -- newest entries of a scope's list in which T.loosen looks for a tensor
+
+--- Lets the garbage collector free t as soon as nothing refers to it, also inside an atomo.scope, which frees it at its
+--- end if it still exists then. t must be among the newest tensors of the innermost scope, else nothing changes.
+function T.loosen(t)
+  local list = scope.value
+  for i = list and #list or 0, math.max(1, list and #list - searched or 1), -1 do
+    if list[i] == t then
+      list[i] = false
+      local loose = list.loose
+      if not loose then
+        loose = setmetatable({count = 0}, weak)
+        list.loose = loose
+      end
+      loose.count = loose.count + 1
+      loose[loose.count] = t
+      guard(t)
+      return
+    end
+  end
+end
+
 --- Makes a tensor that owns a new handle. Inside atomo.scope, the scope frees it at its end and no finalizer is set: an
 --- ffi.gc call costs more than the table.
 function T.wrap(h)
@@ -159,12 +182,11 @@ local function mark_passed(mark, ...)
   end
 end
 
-local function leave(saved, mine, ...)
-  blocks.leave(scope, saved)
-  mark_passed(true, ...)
+--- Frees the tensors list[1] to list[count] of the scope of fn, except those that it returns or keeps.
+local function free_all(list, count, fn)
   local outer = scope.value
-  for i = 1, #mine do
-    local t = mine[i]
+  for i = 1, count do
+    local t = list[i]
     if getmetatable(t) == Tensor then
       if t.passed then
         if outer then outer[#outer + 1] = t else guard(t) end
@@ -173,10 +195,17 @@ local function leave(saved, mine, ...)
         guard(t)
       else
         t:free()
-        t.scope = mine.fn
+        t.scope = fn
       end
     end
   end
+end
+
+local function leave(saved, mine, ...)
+  blocks.leave(scope, saved)
+  mark_passed(true, ...)
+  free_all(mine, #mine, mine.fn)
+  if mine.loose then free_all(mine.loose, mine.loose.count, mine.fn) end
   mark_passed(nil, ...)
   return ...
 end

@@ -54,6 +54,8 @@ function M.options(own, d)
       "latency, more overlap with backward; 0: 6, or 3 over sharded, or what topology auto chooses", min = 0, max = 64},
     {"precision", "choice", "fp32", "of the operands of matrix products; bf16: rounded to 16 bits, which CPUs with " ..
       "AMX or AVX512-BF16 multiply faster. Weights, sums and the optimizer are fp32", choices = {"fp32", "bf16"}},
+    {"activations", "choice", "fp32", "with --precision bf16, what layers keep for the backward; bf16: in 16 bits, " ..
+      "which takes less memory and more time", choices = {"fp32", "bf16"}},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"config", "string", nil, "settings from a file: *.lua that returns {batch = 64, [\"weight-decay\"] = 0}, or " ..
@@ -127,6 +129,10 @@ function M.begin(opts)
   local threads = M.set_threads(opts.threads)
   M.load(opts.load)
   T.manual_seed(opts.seed)
+  if opts.activations == "bf16" and opts.precision ~= "bf16" then
+    error("--activations bf16 wants --precision bf16", 0)
+  end
+  precision.set_activations(opts.activations)
   return threads
 end
 

@@ -16,7 +16,7 @@ local F = {}
 -- ---- convolution and linear ------------------------------------------------------------------------------------
 
 local conv2d = func {
-  name = "conv2d",
+  name = "conv2d", reads_packed = {true},
   forward = function(ctx, x, w, b, win)
     x, w = dense(x, "conv2d: input"), dense(w, "conv2d: weight")
     b = b and dense(b, "conv2d: bias")
@@ -65,7 +65,7 @@ function F.conv2d(x, w, b, opts)
 end
 
 local linear = func {
-  name = "linear",
+  name = "linear", reads_packed = {true},
   forward = function(ctx, x, w, b)
     x, w = dense(x, "linear: input"), dense(w, "linear: weight")
     b = b and dense(b, "linear: bias")
@@ -96,7 +96,8 @@ function F.linear(x, w, b) return linear(x, w, b) end
 -- ---- batch normalisation ---------------------------------------------------------------------------------------
 
 local batch_norm = func {
-  name = "batch_norm",
+  name = "batch_norm", reads_packed = {[1] = true, [6] = true},
+  is_exact = function(k, saved) return k == 1 and S.is_far(saved[4], saved[5]) end,
   forward = function(ctx, x, gamma, beta, residual, o)
     x = dense(x, "batch_norm: input")
     residual = residual and dense(residual, "batch_norm: residual")

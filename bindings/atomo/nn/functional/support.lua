@@ -26,6 +26,18 @@ end
 
 function S.taken(o, own) return own or wrap(o[0]) end
 
+local FAR = 8 -- standard deviations: rounding to bf16, by 2^-9, is then 1/64 of one
+
+--- Is a mean further from 0 than 8 standard deviations, so that x rounded to bf16 would be of no use in a norm's
+--- backward? mean, invstd: f32, of the same size.
+function S.is_far(mean, invstd)
+  local m, s = T.pointer_types.f32(mean.h.data), T.pointer_types.f32(invstd.h.data)
+  for i = 0, mean.h.numel - 1 do
+    if math.abs(m[i]) * s[i] > FAR then return true end
+  end
+  return false
+end
+
 local constants = {}
 
 --- Returns weight and bias [channels] of a norm; a missing one is a cached constant 1 or 0.

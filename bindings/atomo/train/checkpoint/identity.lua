@@ -13,7 +13,7 @@ local harmless = {saves = true, resumes = true, max_steps = true, check_replicas
 M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
 
 --- The values of settings that generations of earlier versions lack.
-local before = {precision = "fp32", message_buckets = "0"}
+local before = {precision = "fp32", activations = "fp32", message_buckets = "0"}
 
 --- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
 function M.of(run, items)
