@@ -34,6 +34,7 @@ expect "from the folder /" "sum 54" cat "$room/root-out"
 mkdir -p "$room/bin" && ln -s "$prefix/bin/atomo-lua" "$room/bin/atomo-lua"
 expect "through a symbolic link on PATH" "sum 54" env PATH="$room/bin:$PATH" atomo-lua hello.lua
 expect "the manual page" "runs Lua scripts" gzip -dc "$prefix/share/man/man1/atomo-lua.1.gz"
+expect "the manual page of the C functions" "int atomo_codec_encode(" gzip -dc "$prefix/share/man/man3/atomo_codec.3.gz"
 expect "the reference" "F.conv2d(x, w, b, opts)" cat "$prefix/share/doc/atomo-lua/reference/functional.md"
 expect "an installed script" "--compress" "$prefix/bin/atomo-lua" "$prefix/share/atomo/scripts/train_cifar.lua" --help
 
