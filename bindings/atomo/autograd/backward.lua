@@ -127,7 +127,8 @@ local function collect(root)
     nodes[#nodes + 1] = node
     in_order, last = in_order and node.sequence < last, node.sequence
     if not node.ctx then
-      raise(("backward: the graph through '%s' was freed by an earlier backward; pass {retain_graph=true} to keep it")
+      raise(("backward: the graph through '%s' was freed by an earlier backward, which keeps it if called as " ..
+        "y:backward(nil, {retain_graph=true})")
         :format(node.op.name))
     end
     local edges = node.ctx.edges

@@ -267,6 +267,9 @@ local function gradient_of(t, gradient)
     end
     return T.empty_like(t):fill_(1)
   end
+  if type(gradient) == "table" and not is_tensor(gradient) then
+    raise "backward: the gradient is a table; options come second: y:backward(nil, {retain_graph = true})"
+  end
   if not is_tensor(gradient) or T.shape_text(gradient) ~= T.shape_text(t) or gradient:dtype() ~= "f32" then
     raise(("backward: the gradient is %s, the tensor %s"):format(
       is_tensor(gradient) and gradient:dtype() .. " " .. T.shape_text(gradient) or type(gradient), T.shape_text(t)))
