@@ -130,6 +130,16 @@ bool host_output_is_whole(void)
     return whole;
 }
 
+/* The ranks disagree, and this one is at its end. Returns whether a rank in its script says so and ends the job: only
+ * that one can name the place. */
+static bool another_says(void)
+{
+    enum { FOR_ITS_SIGN = 33, FOR_THE_END = 333 }; /* naps of 30 ms: 1 s; 10 s, as its output is read before it ends */
+    for (int i = 0; i < FOR_ITS_SIGN && !host_was_terminated() && !atomo_failure_elsewhere(); i++) nap();
+    for (int i = 0; i < FOR_THE_END && !host_was_terminated() && atomo_failure_elsewhere(); i++) nap();
+    return host_was_terminated() || atomo_failure_elsewhere();
+}
+
 void host_leave(int code)
 {
     enum { READ_WITHIN = 5 };                        /* seconds, on a busy machine */
@@ -144,8 +154,9 @@ void host_leave(int code)
         if (!alone()) atomo_mpi_abort(code);
     }
     if (atomo_mpi_finalize() < 0 && code == 0) {
-        fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
         code = HOST_SCRIPT_ERROR;
+        if (!another_says()) fprintf(stderr, "atomo-lua: %s\n", atomo_last_error());
+        if (host_was_terminated()) _exit(code);
     }
     exit(host_signal_code(code));
 }

@@ -97,7 +97,7 @@ describe("an option of the training scripts", function()
         assert.same({("train.lua: --%s, --%s"):format(o.was, o[1])}, list)
         local _, none, text = noticed(cli.read, train, {"--" .. o.was, value, "--" .. o[1], value})
         assert.is_nil(none)
-        assert.equal(("--%s (once --%s) is given twice"):format(o[1], o.was), text)
+        assert.equal(("--%s (once --%s) is given twice, expected one value"):format(o[1], o.was), text)
       end)
 
       it(("--%s is not in the help, --%s is"):format(o.was, o[1]), function()
