@@ -164,7 +164,7 @@ void atomo__strata_bytes(const atomo__strata *t, const float *x, int n, uint32_t
         const int done = stratify_512(t, x, n, from, u, low), groups = done / 16;
         x += done, u += done, low += done, n -= done;
         first += (uint32_t)groups, from += 16 * (groups / (8 / unit_of(t->bits)));
-        if (n == 0) return;
+        if (n <= 0) return;
     }
 #endif
     const int groups = (n + 15) / 16;
