@@ -1,6 +1,6 @@
-# reference: the pages of docs of every public name in Lua and C (Markdown, and HTML if cmark or pandoc is there) and the manual pages,
-# made by the program itself from the annotations and option tables in the source. They are not committed: the source
-# has the same text, and specs make them anew.
+# reference: the pages of docs of every public name in Lua and C (Markdown, and HTML if cmark or pandoc is there) and
+# the manual pages, made by the program itself from the annotations and option tables in the source. They are not
+# committed: the source has the same text, and specs make them anew.
 find_program(ATOMO_MARKDOWN NAMES cmark pandoc DOC "converts the reference to HTML")
 set(reference ${PROJECT_BINARY_DIR}/reference)
 set(manual ${PROJECT_BINARY_DIR}/man)

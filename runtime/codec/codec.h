@@ -44,7 +44,7 @@ struct atomo__plan {
     void *before;        /* copy of the plan and its state from before this step, valid if open (undo.c) */
     bool open;           /* this step has changed the plan, or may have */
     uint32_t hash;       /* of shape, codec and options, 16 bits */
-    int place_in_parcel; /* from 1 on (parcel.c); 0: messages are sent in frames of their own */
+    int place_in_bundle; /* from 1 on (bundle.c); 0: messages are sent in frames of their own */
     /* set by measure */
     atomo__segment segment;
     double fixed_bits;                /* bits of the body in addition to the priced atoms */
@@ -192,20 +192,20 @@ int atomo__plan_scatter(const atomo__plan *p, const float *values, atomo_tensor 
 /* Returns the header that a received message must have; rank or step < 0: any (decode.c). */
 atomo__frame atomo__frame_wanted(const atomo__plan *p, double rank, double step);
 
-/* ---- parcels: the messages of neighbouring tensors in one frame (parcel.c) ---- */
-/* Notes that an exchange sends the messages of tensors first .. first + count - 1 in a parcel, so that budgets and
+/* ---- bundles: the messages of neighbouring tensors in one frame (bundle.c) ---- */
+/* Notes that an exchange sends the messages of tensors first .. first + count - 1 in a bundle, so that budgets and
  * statistics count their bytes in it. */
-void atomo__parcel_plan(atomo_codec *c, int first, int count);
+void atomo__bundle_plan(atomo_codec *c, int first, int count);
 /* Returns the bytes that are sent besides a body of `body` bytes. */
-double atomo__parcel_bytes(const atomo__plan *p, uint32_t rank, uint32_t step, double body);
-/* Replaces the messages of these tensors at data [*size] by a parcel, in place, unless that would gain little. */
-int atomo__parcel_make(const atomo_codec *c, int first, int count, double rank, double step, uint8_t *data,
+double atomo__bundle_bytes(const atomo__plan *p, uint32_t rank, uint32_t step, double body);
+/* Replaces the messages of these tensors at data [*size] by a bundle, in place, unless that would gain little. */
+int atomo__bundle_make(const atomo_codec *c, int first, int count, double rank, double step, uint8_t *data,
                        double *size);
-bool atomo__is_parcel(const uint8_t *data, double size);
-/* Checks a parcel, EFORMAT; *room = the most bytes that its messages take. */
-int atomo__parcel_room(const atomo_codec *c, const uint8_t *data, double size, double *room);
-/* Writes the messages of a parcel that was checked to out [room]; returns their bytes. */
-double atomo__parcel_open(const atomo_codec *c, const uint8_t *data, double size, uint8_t *out);
+bool atomo__is_bundle(const uint8_t *data, double size);
+/* Checks a bundle, EFORMAT; *room = the most bytes that its messages take. */
+int atomo__bundle_room(const atomo_codec *c, const uint8_t *data, double size, double *room);
+/* Writes the messages of a bundle that was checked to out [room]; returns their bytes. */
+double atomo__bundle_open(const atomo_codec *c, const uint8_t *data, double size, uint8_t *out);
 
 /* ---- one budget over a step (step_budget.c) ---- */
 atomo__frame atomo__frame_of(const atomo__plan *p, uint32_t rank, uint32_t step);

@@ -50,7 +50,7 @@ static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
     ATOMO_TRY(atomo__form_close(p, &w, &context));
     *nbytes = (double)atomo__frame_close(&f, out, begin, w.size);
-    p->nbytes = (double)w.size + atomo__parcel_bytes(p, rank, step, (double)w.size);
+    p->nbytes = (double)w.size + atomo__bundle_bytes(p, rank, step, (double)w.size);
     return ATOMO_OK;
 }
 
@@ -124,7 +124,7 @@ static int check_budget(const atomo_codec *c, int count, atomo__plan *const *pla
     int messages = 0;
     for (int i = 0; i < count; i++) {
         if (!plan[i]) continue;
-        least += atomo__parcel_bytes(plan[i], rank, step, 1) + 1;
+        least += atomo__bundle_bytes(plan[i], rank, step, 1) + 1;
         messages++;
     }
     ATOMO_REQUIRE(c->budget_bytes >= least, ATOMO_EARG,

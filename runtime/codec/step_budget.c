@@ -48,7 +48,7 @@ double atomo__target_bits(const atomo_codec *c, double entries)
 
 double atomo__overhead(const atomo__plan *p, uint32_t rank, uint32_t step, double body_bits)
 {
-    const double frame = 8 * atomo__parcel_bytes(p, rank, step, floor((body_bits + 7) / 8));
+    const double frame = 8 * atomo__bundle_bytes(p, rank, step, floor((body_bits + 7) / 8));
     return frame + p->fixed_bits + 8 * (double)atomo__form_bytes(p->codec);
 }
 

@@ -20,7 +20,7 @@ struct atomo_messages {
     int32_t *to;                /* [count] the rank that each message is for (or from); NULL: all are one block */
     double *sizes, total, room; /* bytes: for each rank [ranks]; of all messages; of out */
     uint8_t *out;               /* [room] the encoded messages; NULL: nothing is encoded */
-    uint8_t *opened;            /* [opened_room] the messages of received parcels (codec/parcel.c) */
+    uint8_t *opened;            /* [opened_room] the messages of received bundles (codec/bundle.c) */
     double opened_room;
     atomo_tensor *tensor;  /* [count] held: the tensors to encode, or to write averages to */
     bool filled, for_good; /* tensor is set; it stays set after the step */
@@ -105,7 +105,7 @@ static int run_end(const atomo_messages *m, int k)
     return k;
 }
 
-/* Encodes messages k .. end - 1, which are for one rank, and makes a parcel of them. */
+/* Encodes messages k .. end - 1, which are for one rank, and makes a bundle of them. */
 static int encode_run(atomo_messages *m, int k, int end)
 {
     const struct atomo__price *step = &m->codec->stream;
@@ -116,7 +116,7 @@ static int encode_run(atomo_messages *m, int k, int end)
                                    m->room - m->total - size, &n));
         size += n;
     }
-    ATOMO_TRY(atomo__parcel_make(m->codec, m->first + k, end - k, step->rank, step->step, start, &size));
+    ATOMO_TRY(atomo__bundle_make(m->codec, m->first + k, end - k, step->rank, step->step, start, &size));
     m->total += size;
     m->sizes[m->to ? m->to[k] : 0] += size;
     return ATOMO_OK;
@@ -131,13 +131,13 @@ static int encode(atomo_messages *m)
     return ATOMO_OK;
 }
 
-/* Replaces blocks [m->ranks] that are parcels by their messages, in m->opened. */
-static int open_parcels(atomo_messages *m, const atomo_codec *codec, atomo_codec_block *block)
+/* Replaces blocks [m->ranks] that are bundles by their messages, in m->opened. */
+static int open_bundles(atomo_messages *m, const atomo_codec *codec, atomo_codec_block *block)
 {
     double room = 0, n;
     for (int r = 0; r < m->ranks; r++) {
-        if (!atomo__is_parcel(block[r].at, block[r].left)) continue;
-        ATOMO_TRY(atomo__parcel_room(codec, block[r].at, block[r].left, &n));
+        if (!atomo__is_bundle(block[r].at, block[r].left)) continue;
+        ATOMO_TRY(atomo__bundle_room(codec, block[r].at, block[r].left, &n));
         room += n;
     }
     if (room > m->opened_room) {
@@ -149,8 +149,8 @@ static int open_parcels(atomo_messages *m, const atomo_codec *codec, atomo_codec
     }
     uint8_t *at = m->opened;
     for (int r = 0; r < m->ranks; r++) {
-        if (!atomo__is_parcel(block[r].at, block[r].left)) continue;
-        n = atomo__parcel_open(codec, block[r].at, block[r].left, at);
+        if (!atomo__is_bundle(block[r].at, block[r].left)) continue;
+        n = atomo__bundle_open(codec, block[r].at, block[r].left, at);
         block[r].at = at;
         block[r].left = n;
         at += (size_t)n;
@@ -183,7 +183,7 @@ static int average(atomo_messages *m, atomo_codec *codec, const atomo_inbox *inb
     const uint8_t *start = inbox->slot[0] ? inbox->slot[0]->data : NULL;
     for (int r = 0; r < m->ranks; start += (size_t)block[r++].left)
         block[r] = (atomo_codec_block){start, inbox->counts[r], rank < 0 ? r : rank};
-    int status = open_parcels(m, codec, block);
+    int status = open_bundles(m, codec, block);
     if (status >= 0) status = average_all(m, codec, block, step);
     atomo__free(p);
     return status;
@@ -218,7 +218,7 @@ int atomo__messages_reserve(atomo_messages *m)
 {
     for (int k = 0, end; k < m->count; k = end) {
         end = run_end(m, k);
-        atomo__parcel_plan(m->codec, m->first + k, end - k);
+        atomo__bundle_plan(m->codec, m->first + k, end - k);
     }
     return m->out ? ATOMO_OK : atomo__alloc((void **)&m->out, (size_t)m->room + 1);
 }

@@ -3,7 +3,7 @@
  *
  * The first byte selects the codec, the second the shape. If the second has its top bit set, the rest is a body that
  * gets a valid frame with checksum, so that the fuzzer reaches the decoders after the checksum. If it has the next bit
- * set, the rest is a parcel's head and bodies, which get the magic number and the checksum. Scripted decompositions use
+ * set, the rest is a bundle's head and bodies, which get the magic number and the checksum. Scripted decompositions use
  * the codec `_list`.
  */
 #include "codec/codec.h"
@@ -96,22 +96,22 @@ static void set_up(void)
     }
 }
 
-/* Opens a parcel whose bytes after the magic number and before the checksum are data [n]. */
-static void open_parcel(const atomo_codec *c, const uint8_t *data, size_t n)
+/* Opens a bundle whose bytes after the magic number and before the checksum are data [n]. */
+static void open_bundle(const atomo_codec *c, const uint8_t *data, size_t n)
 {
-    uint8_t *parcel = malloc(n + 5);
-    if (!parcel) return;
-    parcel[0] = 0xA8;
-    memcpy(parcel + 1, data, n);
-    const uint32_t crc = atomo__crc32(0, parcel, n + 1);
-    memcpy(parcel + n + 1, &crc, 4);
+    uint8_t *bundle = malloc(n + 5);
+    if (!bundle) return;
+    bundle[0] = 0xA8;
+    memcpy(bundle + 1, data, n);
+    const uint32_t crc = atomo__crc32(0, bundle, n + 1);
+    memcpy(bundle + n + 1, &crc, 4);
     double room;
-    if (atomo__parcel_room(c, parcel, (double)(n + 5), &room) == 0) {
+    if (atomo__bundle_room(c, bundle, (double)(n + 5), &room) == 0) {
         uint8_t *out = malloc((size_t)room);
-        if (out && atomo__parcel_open(c, parcel, (double)(n + 5), out) > room) abort();
+        if (out && atomo__bundle_open(c, bundle, (double)(n + 5), out) > room) abort();
         free(out);
     }
-    free(parcel);
+    free(bundle);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -123,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const bool framed = data[1] & 128;
     atomo_tensor *sum = acc[pick >= LISTS][s];
     if ((data[1] & 192) == 64) {
-        open_parcel(c, data + 2, n - 2);
+        open_bundle(c, data + 2, n - 2);
         return 0;
     }
     data += 2;

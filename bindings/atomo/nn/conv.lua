@@ -17,7 +17,7 @@ local Conv2d = Module:extend "Conv2d"
 
 local named = {in_channels = true, out_channels = true, kernel_size = true}
 local extra = {bias = O.flag, padding_mode = true, init = true}
-Conv2d.fixed = window.names {}
+Conv2d.fixed = window.options
 
 -- padding_mode -> function(i, n) that returns the 0-based index of the element at padded position i (< 0 or >= n in the
 -- padding) of a dimension of size n.

@@ -11,7 +11,7 @@ local Module = require("atomo.nn.module").Module
 ---@field weight atomo.Tensor [in, kh, kw, out/groups]
 ---@field bias atomo.Tensor?  [out]
 local ConvTranspose2d = Module:extend "ConvTranspose2d"
-ConvTranspose2d.fixed = window.names {}
+ConvTranspose2d.fixed = window.options
 
 --- nn.ConvTranspose2d(in, out, kernel, {stride=1, padding=0, output_padding=0, dilation=1, groups=1, bias=true});
 --- Initial weight and bias are uniform in +-1/sqrt(kh kw out/groups), as in PyTorch.

@@ -9,7 +9,7 @@ local Module = require("atomo.nn.module").Module
 --- F.max_pool2d and F.avg_pool2d describe the options. Sizes are numbers or {height, width}.
 local function pool(name, layer, op)
   local class = Module:extend(name)
-  class.fixed = window.pooling_names(layer)
+  class.fixed = window.pooling_options(layer)
   function class:init(kernel, opts)
     self.opts = opts == nil and {} or opts
     self.window = window.pooling(layer, kernel, opts)

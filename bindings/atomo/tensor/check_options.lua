@@ -17,6 +17,17 @@ function M.unknown(who, name, names)
     near and (", did you mean '%s'?"):format(near) or "", #names > 0 and table.concat(names, ", ") or "none"))
 end
 
+--- Returns a set of the names of all options in tables of rules.
+---@param ... table<string, any>
+---@return table<string, boolean>
+function M.names(...)
+  local all = {}
+  for i = 1, select("#", ...) do
+    for name in pairs((select(i, ...))) do all[name] = true end
+  end
+  return all
+end
+
 -- ---- rules: rule(value) returns nil, or the text of what was expected if the value is refused ----------------------
 
 function M.flag(v) return type(v) ~= "boolean" and "true or false" or nil end

@@ -236,12 +236,6 @@ local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_opt
 function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
 
 --- Returns a set of the names of the options of the loss function F[name].
-function F.loss_options(name)
-  local all = {}
-  for _, list in ipairs(rules[name]) do
-    for option in pairs(list) do all[option] = true end
-  end
-  return all
-end
+function F.loss_options(name) return O.names(unpack(rules[name])) end
 
 return F

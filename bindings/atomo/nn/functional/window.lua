@@ -1,6 +1,7 @@
 --- Checks kernel, stride, padding, dilation and groups, and stores them in the C struct atomo_window.
 local f = require "atomo.ffi"
 local number = require "atomo.core.number"
+local O = require "atomo.tensor.check_options"
 local ffi, raise = f.ffi, f.raise
 
 local M = {}
@@ -23,19 +24,10 @@ local function pair(layer, name, v, default, least)
 end
 M.pair = pair
 
-M.check_options = require("atomo.tensor.check_options").check
+M.check_options = O.check
 
---- Returns a set of all names in the given tables.
-local function union(...)
-  local all = {}
-  for i = 1, select("#", ...) do
-    for name in pairs((select(i, ...))) do all[name] = true end
-  end
-  return all
-end
-
---- Returns a set of the names of a convolution's options and those in `more`.
-function M.names(more) return union(known, more) end
+--- The names of a convolution's options, as a set.
+M.options = known
 
 --- Padding "same" of a kernel of `size`. Returns the padding for both sides, and the number of first results to leave
 --- out: 1 if the total padding is odd, since PyTorch then pads one element less before than after.
@@ -100,7 +92,7 @@ local pool_extra = {
   avg_pool2d = {count_include_pad = true, divisor_override = true},
 }
 --- Returns a set of the names of the options of max_pool2d or avg_pool2d, and kernel_size.
-function M.pooling_names(layer) return union(pool_names, pool_extra[layer], {kernel_size = true}) end
+function M.pooling_options(layer) return O.names(pool_names, pool_extra[layer], {kernel_size = true}) end
 
 local flags = {"ceil_mode", "return_indices", "count_include_pad"}
 

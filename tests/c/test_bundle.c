@@ -1,4 +1,4 @@
-/* test_parcel.c - parcels (codec/parcel.c): they open to the messages that were put in, they are shorter, and what was
+/* test_bundle.c - bundles (codec/bundle.c): they open to the messages that were put in, they are shorter, and what was
  * damaged or forged behind a right checksum is refused. */
 #include "check.h"
 #include "codec/codec.h"
@@ -40,12 +40,12 @@ static void test_round_trip(void)
         const double size = encode(c, count, messages);
         double length = size, room;
         memcpy(data, messages, sizeof data);
-        CHECK_OK(atomo__parcel_make(c, 1, count, RANK, STEP, data, &length));
-        CHECK(atomo__is_parcel(data, length));
+        CHECK_OK(atomo__bundle_make(c, 1, count, RANK, STEP, data, &length));
+        CHECK(atomo__is_bundle(data, length));
         CHECK(length <= size - 10 * (count - 1));
-        CHECK_OK(atomo__parcel_room(c, data, length, &room));
+        CHECK_OK(atomo__bundle_room(c, data, length, &room));
         CHECK(room >= size && room <= ROOM);
-        CHECK(atomo__parcel_open(c, data, length, opened) == size);
+        CHECK(atomo__bundle_open(c, data, length, opened) == size);
         CHECK(memcmp(opened, messages, (size_t)size) == 0);
         atomo_codec_free(c);
     }
@@ -58,26 +58,26 @@ static void test_left_alone(void)
     atomo_codec *c = codec_of("entry", 16);
     double size = encode(c, 1, data), none = 0;
     const double before = size;
-    CHECK_OK(atomo__parcel_make(c, 1, 1, RANK, STEP, data, &size));
-    CHECK(size == before && !atomo__is_parcel(data, size));
-    CHECK_OK(atomo__parcel_make(c, 1, 3, RANK, STEP, data, &none));
-    CHECK(none == 0 && !atomo__is_parcel(data, none));
+    CHECK_OK(atomo__bundle_make(c, 1, 1, RANK, STEP, data, &size));
+    CHECK(size == before && !atomo__is_bundle(data, size));
+    CHECK_OK(atomo__bundle_make(c, 1, 3, RANK, STEP, data, &none));
+    CHECK(none == 0 && !atomo__is_bundle(data, none));
     double length = 2 * 4096 + 1; /* of two messages, which are not looked at */
-    CHECK_OK(atomo__parcel_make(c, 1, 2, RANK, STEP, data, &length));
-    CHECK(length == 2 * 4096 + 1 && !atomo__is_parcel(data, length));
+    CHECK_OK(atomo__bundle_make(c, 1, 2, RANK, STEP, data, &length));
+    CHECK(length == 2 * 4096 + 1 && !atomo__is_bundle(data, length));
     atomo_codec_free(c);
 }
 
-/* What the budget counts is what is sent: the body, and the bytes of its place in the parcel. */
+/* What the budget counts is what is sent: the body, and the bytes of its place in the bundle. */
 static void test_counted(void)
 {
     static uint8_t data[ROOM];
     atomo_codec *c = codec_of("entry", 16);
     double counted = 0;
-    atomo__parcel_plan(c, 1, TENSORS);
+    atomo__bundle_plan(c, 1, TENSORS);
     double size = encode(c, TENSORS, data);
     for (int t = 1; t <= TENSORS; t++) counted += atomo__plan_of(c, t)->nbytes;
-    CHECK_OK(atomo__parcel_make(c, 1, TENSORS, RANK, STEP, data, &size));
+    CHECK_OK(atomo__bundle_make(c, 1, TENSORS, RANK, STEP, data, &size));
     CHECK(counted == size);
     atomo_codec_free(c);
 }
@@ -88,14 +88,14 @@ static void seal(uint8_t *data, double length)
     memcpy(data + (size_t)length - 4, &crc, 4);
 }
 
-/* Returns whether a parcel is refused; if it is not, its messages must decode or be refused one by one. */
+/* Returns whether a bundle is refused; if it is not, its messages must decode or be refused one by one. */
 static bool refused(const atomo_codec *c, const uint8_t *data, double length)
 {
     static uint8_t opened[1 << 20];
     double room;
-    const int status = atomo__parcel_room(c, data, length, &room);
+    const int status = atomo__bundle_room(c, data, length, &room);
     if (status < 0) CHECK(status == ATOMO_EFORMAT && *atomo_last_error());
-    if (status == 0) CHECK(room < sizeof opened && atomo__parcel_open(c, data, length, opened) <= room);
+    if (status == 0) CHECK(room < sizeof opened && atomo__bundle_open(c, data, length, opened) <= room);
     return status < 0;
 }
 
@@ -104,7 +104,7 @@ static void test_damage(void)
     static uint8_t data[ROOM], copy[ROOM];
     atomo_codec *c = codec_of("entry", 16), *other = codec_of("rotated", 16);
     double length = encode(c, 4, data);
-    CHECK_OK(atomo__parcel_make(c, 1, 4, RANK, STEP, data, &length));
+    CHECK_OK(atomo__bundle_make(c, 1, 4, RANK, STEP, data, &length));
     CHECK(!refused(c, data, length));
     CHECK(refused(other, data, length));
     for (double n = 1; n < length; n++) CHECK(refused(c, data, n));

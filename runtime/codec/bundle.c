@@ -1,4 +1,4 @@
-/* parcel.c - parcels: the messages of neighbouring tensors from one rank, for one receiver, with one frame around all
+/* bundle.c - bundles: the messages of neighbouring tensors from one rank, for one receiver, with one frame around all
  * of them; stages 6 and 8 of the path.
  *
  *   byte 0    0xA8
@@ -10,8 +10,8 @@
  *   4 bytes   CRC-32 of everything before
  *
  * A single message has a frame of 13 bytes or more. A step of ResNet-20 at ratio 1024 is 1 KB, in 20 messages:
- * their frames are a quarter of it, and 5 % in parcels. Messages of more than MOST bytes each on average are left as
- * they are: there a parcel would gain less than 0.3 %, and cost a copy. The receiver restores the messages, so all that
+ * their frames are a quarter of it, and 5 % in bundles. Messages of more than MOST bytes each on average are left as
+ * they are: there a bundle would gain less than 0.3 %, and cost a copy. The receiver restores the messages, so all that
  * decodes them is the same.
  */
 #include "codec/codec.h"
@@ -28,7 +28,7 @@ static uint32_t hash_of(const atomo_codec *c, int first, int count)
     return crc & 0xFFFF;
 }
 
-/* Writes the head of a parcel to data; returns its length. */
+/* Writes the head of a bundle to data; returns its length. */
 static size_t write_head(const atomo_codec *c, const atomo__frame *f, int count, uint8_t *data)
 {
     atomo__writer w = {.data = data, .capacity = ATOMO__FRAME_MAX + 5};
@@ -44,18 +44,18 @@ static size_t write_head(const atomo_codec *c, const atomo__frame *f, int count,
     return w.size;
 }
 
-void atomo__parcel_plan(atomo_codec *c, int first, int count)
+void atomo__bundle_plan(atomo_codec *c, int first, int count)
 {
-    for (int k = 0; k < count; k++) c->plan[first + k - 1]->place_in_parcel = count >= LEAST_MESSAGES ? k + 1 : 0;
+    for (int k = 0; k < count; k++) c->plan[first + k - 1]->place_in_bundle = count >= LEAST_MESSAGES ? k + 1 : 0;
 }
 
-double atomo__parcel_bytes(const atomo__plan *p, uint32_t rank, uint32_t step, double body)
+double atomo__bundle_bytes(const atomo__plan *p, uint32_t rank, uint32_t step, double body)
 {
     const atomo__frame f = atomo__frame_of(p, rank, step);
     const double frame = atomo__frame_bits(&f, 8 * body) / 8.0, length = (double)atomo__varint_bytes((uint32_t)body);
-    if (!p->place_in_parcel || body > MOST) return frame;
+    if (!p->place_in_bundle || body > MOST) return frame;
     /* The head has one more byte than a frame, the number of messages, and the length is written for each message. */
-    return p->place_in_parcel == 1 ? frame + 1 : length;
+    return p->place_in_bundle == 1 ? frame + 1 : length;
 }
 
 /* A message in a block: the offset and the length of its body, and its own length. */
@@ -69,12 +69,12 @@ static int place_of(const uint8_t *data, size_t size, place *at)
     ATOMO_TRY(atomo_codec_length_of(data, (double)size, &length));
     at->length = (size_t)length;
     ATOMO_REQUIRE(at->length <= size && atomo__frame_body(data, size, &at->body), ATOMO_EINTERNAL,
-                  "parcel: a message of %zu bytes in %zu", at->length, size);
+                  "bundle: a message of %zu bytes in %zu", at->length, size);
     at->begin = at->length - CHECKSUM - at->body;
     return ATOMO_OK;
 }
 
-int atomo__parcel_make(const atomo_codec *c, int first, int count, double rank, double step, uint8_t *data,
+int atomo__bundle_make(const atomo_codec *c, int first, int count, double rank, double step, uint8_t *data,
                        double *size)
 {
     if (count < LEAST_MESSAGES || *size > (double)MOST * count || *size == 0) return ATOMO_OK;
@@ -97,7 +97,7 @@ int atomo__parcel_make(const atomo_codec *c, int first, int count, double rank, 
         to += w.size + at.body;
         from += at.length;
     }
-    ATOMO_REQUIRE(from == end, ATOMO_EINTERNAL, "parcel: %zu bytes follow the last message", end - from);
+    ATOMO_REQUIRE(from == end, ATOMO_EINTERNAL, "bundle: %zu bytes follow the last message", end - from);
     memcpy(data, head, start);
     const uint32_t crc = atomo__crc32(0, data, to);
     memcpy(data + to, &crc, CHECKSUM);
@@ -107,7 +107,7 @@ int atomo__parcel_make(const atomo_codec *c, int first, int count, double rank, 
 
 /* ---- the receiver ------------------------------------------------------------------------------------------------ */
 
-bool atomo__is_parcel(const uint8_t *data, double size)
+bool atomo__is_bundle(const uint8_t *data, double size)
 {
     return size > 0 && data[0] == MAGIC;
 }
@@ -116,7 +116,7 @@ bool atomo__is_parcel(const uint8_t *data, double size)
 typedef struct cursor {
     const uint8_t *data;
     size_t size, at; /* size: bytes before the checksum */
-    bool bad;        /* the parcel ends too early, or a number is malformed */
+    bool bad;        /* the bundle ends too early, or a number is malformed */
 } cursor;
 
 static uint32_t next_byte(cursor *r)
@@ -140,7 +140,7 @@ static uint32_t next_varint(cursor *r)
     return 0;
 }
 
-/* Returns the next body, of *length bytes; NULL if the parcel ends before. */
+/* Returns the next body, of *length bytes; NULL if the bundle ends before. */
 static const uint8_t *next_body(cursor *r, uint32_t *length)
 {
     *length = next_varint(r);
@@ -164,23 +164,23 @@ static int read_head(const atomo_codec *c, const uint8_t *data, size_t size, cur
     *count = next_varint(r);
     uint32_t hash = next_byte(r);
     hash |= next_byte(r) << 8;
-    ATOMO_REQUIRE(!r->bad, ATOMO_EFORMAT, "decode: the head of a parcel is malformed, in a block of %zu bytes", size);
-    ATOMO_REQUIRE(version == VERSION, ATOMO_EFORMAT, "decode: a parcel has format version %u, expected %u",
+    ATOMO_REQUIRE(!r->bad, ATOMO_EFORMAT, "decode: the head of a bundle is malformed, in a block of %zu bytes", size);
+    ATOMO_REQUIRE(version == VERSION, ATOMO_EFORMAT, "decode: a bundle has format version %u, expected %u",
                   (unsigned)version, (unsigned)VERSION);
-    ATOMO_REQUIRE(f->codec == c->id, ATOMO_EFORMAT, "decode: a parcel has codec %u, expected %u (%s)",
+    ATOMO_REQUIRE(f->codec == c->id, ATOMO_EFORMAT, "decode: a bundle has codec %u, expected %u (%s)",
                   (unsigned)f->codec, (unsigned)c->id, c->name);
     bool planned = f->tensor >= 1 && *count >= LEAST_MESSAGES && *count <= (uint32_t)c->plans &&
                    f->tensor <= (uint32_t)c->plans - *count + 1;
     for (uint32_t k = 0; planned && k < *count; k++) planned = c->plan[f->tensor + k - 1] != NULL;
-    ATOMO_REQUIRE(planned, ATOMO_EFORMAT, "decode: a parcel of %u messages from tensor %u on: %d tensors are planned",
+    ATOMO_REQUIRE(planned, ATOMO_EFORMAT, "decode: a bundle of %u messages from tensor %u on: %d tensors are planned",
                   (unsigned)*count, (unsigned)f->tensor, c->plans);
     const uint32_t wanted = hash_of(c, (int)f->tensor, (int)*count);
-    ATOMO_REQUIRE(hash == wanted, ATOMO_EFORMAT, "decode: a parcel has the hash %u of options and shapes, expected %u",
+    ATOMO_REQUIRE(hash == wanted, ATOMO_EFORMAT, "decode: a bundle has the hash %u of options and shapes, expected %u",
                   (unsigned)hash, (unsigned)wanted);
     return ATOMO_OK;
 }
 
-int atomo__parcel_room(const atomo_codec *c, const uint8_t *data, double size, double *room)
+int atomo__bundle_room(const atomo_codec *c, const uint8_t *data, double size, double *room)
 {
     cursor r;
     atomo__frame f;
@@ -188,20 +188,20 @@ int atomo__parcel_room(const atomo_codec *c, const uint8_t *data, double size, d
     ATOMO_TRY(read_head(c, data, (size_t)size, &r, &f, &count));
     memcpy(&crc, data + r.size, CHECKSUM);
     const uint32_t found = atomo__crc32(0, data, r.size);
-    ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: a parcel: its checksum is %08x, expected %08x", (unsigned)crc,
+    ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: a bundle: its checksum is %08x, expected %08x", (unsigned)crc,
                   (unsigned)found);
     *room = 0;
     for (uint32_t k = 0; k < count; k++) {
-        ATOMO_REQUIRE(next_body(&r, &length), ATOMO_EFORMAT, "decode: a parcel ends in message %u of %u, at byte %zu",
+        ATOMO_REQUIRE(next_body(&r, &length), ATOMO_EFORMAT, "decode: a bundle ends in message %u of %u, at byte %zu",
                       (unsigned)k + 1, (unsigned)count, r.size);
         *room += ATOMO__FRAME_MAX + (double)length;
     }
-    ATOMO_REQUIRE(r.at == r.size, ATOMO_EFORMAT, "decode: %zu bytes follow the last message of a parcel",
+    ATOMO_REQUIRE(r.at == r.size, ATOMO_EFORMAT, "decode: %zu bytes follow the last message of a bundle",
                   r.size - r.at);
     return ATOMO_OK;
 }
 
-double atomo__parcel_open(const atomo_codec *c, const uint8_t *data, double size, uint8_t *out)
+double atomo__bundle_open(const atomo_codec *c, const uint8_t *data, double size, uint8_t *out)
 {
     cursor r;
     atomo__frame f;
