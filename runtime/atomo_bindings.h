@@ -345,8 +345,8 @@ ATOMO_API int atomo_raw_read(const char *path, double offset, double n, atomo_te
  * floats rounded to f32, other integers as i32, booleans as u8. [local] ELIMIT names the first element that does not
  * fit. */
 enum {
-    ATOMO_RAW_F16 = 3,
-    ATOMO_RAW_BF16 = 4,
+    ATOMO_RAW_F16 = ATOMO_F16,
+    ATOMO_RAW_BF16 = ATOMO_BF16,
     ATOMO_RAW_F64 = 5,
     ATOMO_RAW_I64 = 6,
     ATOMO_RAW_BOOL,

@@ -163,7 +163,9 @@ ATOMO_API void atomo_random_uniform(const atomo_stream *s, double first, double 
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
-enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2 };
+/* f16 (IEEE 754 binary16) and bf16 (the upper half of an f32) are for storage: they are copied, converted, sent and
+ * written to files. Functions that compute take f32, and those that say so i32 and u8. */
+enum { ATOMO_F32 = 0, ATOMO_I32 = 1, ATOMO_U8 = 2, ATOMO_F16 = 3, ATOMO_BF16 = 4, ATOMO_DTYPES = 5 };
 
 typedef struct atomo_storage atomo_storage; /* reference-counted bytes */
 typedef struct atomo_tensor {               /* a strided view of a storage; row-major when contiguous */

@@ -27,7 +27,16 @@ int atomo__comm_buffer(const atomo_tensor *t, const char *what)
 
 MPI_Datatype atomo__mpi_type(int dtype)
 {
-    return dtype == ATOMO_F32 ? MPI_FLOAT : dtype == ATOMO_I32 ? MPI_INT32_T : MPI_UINT8_T;
+    switch (dtype) {
+    case ATOMO_F32:
+        return MPI_FLOAT;
+    case ATOMO_I32:
+        return MPI_INT32_T;
+    case ATOMO_U8:
+        return MPI_UINT8_T;
+    default: /* f16, bf16: moved, not reduced */
+        return MPI_UINT16_T;
+    }
 }
 
 /* Maximum and minimum of f32, NaN where a rank has NaN. MPI_MAX drops a NaN or not by the order of the ranks. */
@@ -52,6 +61,8 @@ int atomo__mpi_op(int op, int dtype, const char *fn, MPI_Op *out)
     static MPI_Op extremes[2] = {MPI_OP_NULL, MPI_OP_NULL}; /* MPI frees them when it ends */
     ATOMO_REQUIRE(op >= 0 && op < ATOMO_MPI_OP_COUNT, ATOMO_EARG, "%s: reduction %d, expected sum, max, min or prod",
                   fn, op);
+    ATOMO_REQUIRE(dtype <= ATOMO_U8, ATOMO_EDTYPE, "%s: does not compute with %s, convert it first (t:to \"f32\")", fn,
+                  atomo__dtype_name(dtype));
     *out = op == ATOMO_MPI_SUM ? MPI_SUM : op == ATOMO_MPI_MAX ? MPI_MAX : op == ATOMO_MPI_MIN ? MPI_MIN : MPI_PROD;
     if (dtype != ATOMO_F32 || (op != ATOMO_MPI_MAX && op != ATOMO_MPI_MIN)) return ATOMO_OK;
     MPI_Op *own = &extremes[op == ATOMO_MPI_MAX];

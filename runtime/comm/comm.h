@@ -4,7 +4,7 @@
 #define ATOMO_COMM_H
 
 #include "comm/flight_recorder.h"
-#include "core/core.h"
+#include "tensor/tensor.h"
 #include <mpi.h>
 #include <stdatomic.h>
 
@@ -149,7 +149,7 @@ static inline void atomo__comm_count(atomo_comm *c, double out, double in)
 
 static inline double atomo__tensor_bytes(const atomo_tensor *t)
 {
-    return t->numel * (t->dtype == ATOMO_U8 ? 1 : 4);
+    return t->numel * (double)atomo__dtype_size(t->dtype);
 }
 
 int atomo__requests_open(void);       /* number of unfinished sends and non-blocking collectives of this rank */

@@ -35,7 +35,7 @@ static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
 /* Writes a text such as "rank 2 is in allreduce #12 (f32, 300 elements, sum) for 'layer3'". */
 static void describe(const atomo_fingerprint *f, int rank, char *text, size_t n)
 {
-    if (f->operation >= COMM_OPERATIONS || f->dtype > ATOMO_U8) {
+    if (f->operation >= COMM_OPERATIONS || f->dtype >= ATOMO_DTYPES) {
         snprintf(text, n, "rank %d sends bytes that are no fingerprint (in another operation?)", rank);
         return;
     }

@@ -2,6 +2,7 @@
  * integers i32, booleans u8. The caller refuses elements that do not fit, such as a finite f64 beyond f32. Path: none.
  */
 #include "io/element.h"
+#include "tensor/float16.h"
 #include <math.h>
 #include <string.h>
 
@@ -105,11 +106,10 @@ static bool convert_one(int kind, const uint8_t *p, atomo_tensor *t, int64_t i)
     memcpy(v.u8, p, (size_t)kinds[kind].size);
     switch (kind) {
     case ATOMO_RAW_F16:
-        atomo__f32(t)[i] = ieee_float(v.u16, 16, 10, 15);
+        atomo__f32(t)[i] = atomo__f16_value(v.u16);
         return true;
     case ATOMO_RAW_BF16:
-        v.u32 = (uint32_t)v.u16 << 16;
-        memcpy(atomo__f32(t) + i, &v.u32, 4);
+        atomo__f32(t)[i] = atomo__bf16_value(v.u16);
         return true;
     case ATOMO_RAW_F64:
         return put_double(v.f64, atomo__f32(t) + i);

@@ -10,7 +10,8 @@
 /* Writes the complete header of a version 1 file, and returns its length, a multiple of 64. */
 static size_t write_head(const atomo_tensor *t, char *head, size_t room)
 {
-    static const char *const descr[] = {"<f4", "<i4", "|u1"};
+    static const char *const descr[] = {
+        [ATOMO_F32] = "<f4", [ATOMO_I32] = "<i4", [ATOMO_U8] = "|u1", [ATOMO_F16] = "<f2"};
     size_t n = 10;
     n += (size_t)snprintf(head + n, room - n, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr[t->dtype]);
     for (int i = 0; i < t->ndim; i++)
@@ -33,6 +34,8 @@ static int write_file(const atomo_tensor *t, const char *path)
 int atomo_npy_write(const atomo_tensor *t, const char *path)
 {
     ATOMO_REQUIRE(t && path && *path, ATOMO_EARG, "npy_write: tensor or path is missing");
+    ATOMO_REQUIRE(t->dtype != ATOMO_BF16, ATOMO_EDTYPE,
+                  "npy_write: NumPy has no bf16, convert the tensor first (t:to \"f32\")");
     if (atomo_tensor_is_contiguous(t)) return write_file(t, path);
     atomo_tensor *whole = NULL;
     ATOMO_TRY(atomo_tensor_new(t->dtype, t->ndim, t->shape, &whole));

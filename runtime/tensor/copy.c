@@ -1,20 +1,7 @@
 /* copy.c - fill, copy (with conversion between types) and axpy, for strided and broadcast tensors. Path: every stage.
  */
+#include "tensor/float16.h"
 #include "tensor/iterator.h"
-
-int atomo_fill(atomo_tensor *t, double value)
-{
-    ATOMO_REQUIRE(t->dtype == ATOMO_F32 || atomo__fits_i32(value), ATOMO_EARG, "fill: %g does not fit %s", value,
-                  atomo__dtype_name(t->dtype));
-    ATOMO_REQUIRE(t->dtype != ATOMO_U8 || (value >= 0 && value <= 255), ATOMO_EARG, "fill: %g does not fit u8", value);
-    ATOMO_TRY(atomo__target(t, "fill"));
-    float f = (float)value;
-    int32_t i = t->dtype == ATOMO_F32 ? 0 : (int32_t)value;
-    uint8_t u = (uint8_t)i;
-    void *data = t->dtype == ATOMO_F32 ? (void *)&f : t->dtype == ATOMO_I32 ? (void *)&i : (void *)&u;
-    atomo_tensor scalar = {.data = data, .dtype = t->dtype, .ndim = 0, .numel = 1};
-    return atomo_copy(t, &scalar);
-}
 
 /* Converts f32 to i32: truncates, saturates, and makes NaN 0 (a plain cast is undefined outside the range of i32). */
 static inline int32_t f32_to_i32(float v)
@@ -27,46 +14,89 @@ static inline uint8_t i32_to_u8(int32_t v)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
+int atomo_fill(atomo_tensor *t, double value)
+{
+    const bool whole = t->dtype == ATOMO_I32 || t->dtype == ATOMO_U8;
+    ATOMO_REQUIRE(!whole || atomo__fits_i32(value), ATOMO_EARG, "fill: %g does not fit %s", value,
+                  atomo__dtype_name(t->dtype));
+    ATOMO_REQUIRE(t->dtype != ATOMO_U8 || (value >= 0 && value <= 255), ATOMO_EARG, "fill: %g does not fit u8", value);
+    ATOMO_TRY(atomo__target(t, "fill"));
+    float f = (float)value;
+    int32_t i = whole ? (int32_t)value : 0;
+    atomo_tensor scalar = {.data = &f, .dtype = ATOMO_F32, .ndim = 0, .numel = 1};
+    if (whole) {
+        scalar.data = &i;
+        scalar.dtype = ATOMO_I32;
+    }
+    return atomo_copy(t, &scalar);
+}
+
 #define AS_IS(v)     (v)
 #define F32_TO_U8(v) i32_to_u8(f32_to_i32(v))
-#define CONVERT(D, S, how)                                                                                             \
+#define F16_OF(v)    atomo__f16_of((float)(v))
+#define BF16_OF(v)   atomo__bf16_of((float)(v))
+#define CONVERT(D, S, expression)                                                                                      \
     do {                                                                                                               \
         D *d_ = (D *)dst->data + p.at[0];                                                                              \
         const S *s_ = (const S *)src->data + p.at[1];                                                                  \
-        for (int64_t j = 0; j < p.n; j++) d_[j * sd] = (D)how(s_[j * ss]);                                             \
+        for (int64_t j = 0; j < p.n; j++) {                                                                            \
+            const S v = s_[j * ss];                                                                                    \
+            d_[j * sd] = (D)(expression);                                                                              \
+        }                                                                                                              \
     } while (0)
+#define PAIR(to, from) ((to)*ATOMO_DTYPES + (from))
+/* The copies of f32, f16 and bf16 to elements of C's type D, by `put` of a float. */
+#define FROM_FLOATS(to, D, put)                                                                                        \
+    case PAIR(to, ATOMO_F32):                                                                                          \
+        CONVERT(D, float, put(v));                                                                                     \
+        break;                                                                                                         \
+    case PAIR(to, ATOMO_F16):                                                                                          \
+        CONVERT(D, uint16_t, put(atomo__f16_value(v)));                                                                \
+        break;                                                                                                         \
+    case PAIR(to, ATOMO_BF16):                                                                                         \
+        CONVERT(D, uint16_t, put(atomo__bf16_value(v)));                                                               \
+        break;
+/* The copies of i32 and u8, by `put` of an integer. */
+#define FROM_INTEGERS(to, D, put)                                                                                      \
+    case PAIR(to, ATOMO_I32):                                                                                          \
+        CONVERT(D, int32_t, put(v));                                                                                   \
+        break;                                                                                                         \
+    case PAIR(to, ATOMO_U8):                                                                                           \
+        CONVERT(D, uint8_t, put(v));                                                                                   \
+        break;
 
 static void copy_piece(const atomo__iterator *it, int64_t i, const atomo_tensor *dst, const atomo_tensor *src)
 {
     const atomo_piece p = atomo__piece(it, i);
     const int64_t sd = it->stride[0][it->ndim - 1], ss = it->stride[1][it->ndim - 1];
-    switch (dst->dtype * 3 + src->dtype) {
-    case ATOMO_F32 * 3 + ATOMO_F32:
-        CONVERT(float, float, AS_IS);
+    switch (PAIR(dst->dtype, src->dtype)) {
+        FROM_FLOATS(ATOMO_F32, float, AS_IS)
+        FROM_INTEGERS(ATOMO_F32, float, AS_IS)
+        FROM_FLOATS(ATOMO_I32, int32_t, f32_to_i32)
+        FROM_INTEGERS(ATOMO_I32, int32_t, AS_IS)
+        FROM_FLOATS(ATOMO_U8, uint8_t, F32_TO_U8)
+        FROM_INTEGERS(ATOMO_F16, uint16_t, F16_OF)
+        FROM_INTEGERS(ATOMO_BF16, uint16_t, BF16_OF)
+    case PAIR(ATOMO_U8, ATOMO_I32):
+        CONVERT(uint8_t, int32_t, i32_to_u8(v));
         break;
-    case ATOMO_F32 * 3 + ATOMO_I32:
-        CONVERT(float, int32_t, AS_IS);
+    case PAIR(ATOMO_F16, ATOMO_F32):
+        CONVERT(uint16_t, float, atomo__f16_of(v));
         break;
-    case ATOMO_F32 * 3 + ATOMO_U8:
-        CONVERT(float, uint8_t, AS_IS);
+    case PAIR(ATOMO_F16, ATOMO_BF16):
+        CONVERT(uint16_t, uint16_t, atomo__f16_of(atomo__bf16_value(v)));
         break;
-    case ATOMO_I32 * 3 + ATOMO_F32:
-        CONVERT(int32_t, float, f32_to_i32);
+    case PAIR(ATOMO_BF16, ATOMO_F32):
+        CONVERT(uint16_t, float, atomo__bf16_of(v));
         break;
-    case ATOMO_I32 * 3 + ATOMO_I32:
-        CONVERT(int32_t, int32_t, AS_IS);
+    case PAIR(ATOMO_BF16, ATOMO_F16):
+        CONVERT(uint16_t, uint16_t, atomo__bf16_of(atomo__f16_value(v)));
         break;
-    case ATOMO_I32 * 3 + ATOMO_U8:
-        CONVERT(int32_t, uint8_t, AS_IS);
+    case PAIR(ATOMO_U8, ATOMO_U8):
+        CONVERT(uint8_t, uint8_t, v);
         break;
-    case ATOMO_U8 * 3 + ATOMO_F32:
-        CONVERT(uint8_t, float, F32_TO_U8);
-        break;
-    case ATOMO_U8 * 3 + ATOMO_I32:
-        CONVERT(uint8_t, int32_t, i32_to_u8);
-        break;
-    default:
-        CONVERT(uint8_t, uint8_t, AS_IS);
+    default: /* f16 to f16, bf16 to bf16: bits */
+        CONVERT(uint16_t, uint16_t, v);
         break;
     }
 }

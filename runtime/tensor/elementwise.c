@@ -109,7 +109,7 @@ int atomo_binary(int op, const atomo_tensor *a, const atomo_tensor *b, atomo_ten
                   atomo__dtype_name(a->dtype), atomo__dtype_name(b->dtype));
     bool f32 = a->dtype == ATOMO_F32;
     ATOMO_REQUIRE(f32 || (a->dtype == ATOMO_I32 && (binaries[op].i32 || binaries[op].cmp)), ATOMO_EDTYPE,
-                  "%s: does not take %s", name, atomo__dtype_name(a->dtype));
+                  "%s: does not take %s, convert it first (t:to \"f32\")", name, atomo__dtype_name(a->dtype));
     int ndim;
     double shape[ATOMO_MAX_DIM];
     ATOMO_TRY(atomo__broadcast_shape(a, b, name, &ndim, shape));

@@ -30,7 +30,61 @@ typedef struct atomo__rounding {
  */
 void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code);
 
-/* Rounding to bf16 as IEEE 754 rounds, for operands (bf16.c). Arrays have n elements and do not overlap. */
+/* One element of dtype bf16 or f16, as IEEE 754 rounds: to nearest, ties to even; what is beyond the largest number
+ * becomes infinite, and a NaN stays a NaN. */
+static inline uint16_t atomo__bf16_of(float x)
+{
+    const union {
+        float f;
+        uint32_t u;
+    } v = {x};
+    const uint32_t rounded = v.u + 0x7FFF + (v.u >> 16 & 1), quiet = v.u | 0x400000;
+    return (uint16_t)(((v.u & 0x7FFFFFFF) > 0x7F800000 ? quiet : rounded) >> 16);
+}
+
+static inline float atomo__bf16_value(uint16_t code)
+{
+    const union {
+        uint32_t u;
+        float f;
+    } v = {(uint32_t)code << 16};
+    return v.f;
+}
+
+static inline uint16_t atomo__f16_of(float x)
+{
+    const union {
+        float f;
+        uint32_t u;
+    } v = {x};
+    const uint32_t sign = v.u >> 16 & 0x8000, a = v.u & 0x7FFFFFFF;
+    if (a > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (a >> 13 & 0x3FF));
+    if (a >= 0x477FF000) return (uint16_t)(sign | 0x7C00); /* 65520 and more */
+    if (a >= 0x38800000) return (uint16_t)(sign | (a - 0x38000000 + 0xFFF + (a >> 13 & 1)) >> 13);
+    union {
+        uint32_t u;
+        float f;
+    } small = {a};
+    small.f += 0.5f; /* whose last bit is worth 2^-24, as that of a subnormal f16 */
+    return (uint16_t)(sign | (small.u - 0x3F000000));
+}
+
+static inline float atomo__f16_value(uint16_t code)
+{
+    const uint32_t sign = (uint32_t)(code & 0x8000) << 16, a = code & 0x7FFF;
+    union {
+        uint32_t u;
+        float f;
+    } v = {a << 13};
+    if (a < 0x7C00)
+        v.f *= 0x1p112f; /* from an f32's exponent, whose bias is 127, to that of an f16, 15; exact */
+    else
+        v.u |= 0x7F800000;
+    v.u |= sign;
+    return v.f;
+}
+
+/* Rounding to bf16 in the same way, for operands (bf16.c). Arrays have n elements and do not overlap. */
 void atomo__bf16_codes(int64_t n, const float *x, uint16_t *code);  /* code = x, rounded */
 void atomo__bf16_round(int64_t n, const float *x, float *y);        /* y = x, rounded, as f32 */
 void atomo__bf16_values(int64_t n, const uint16_t *code, float *x); /* x = the value of code */

@@ -41,6 +41,7 @@ int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)
                   atomo__shape_text(b));
     ATOMO_REQUIRE(a->dtype == b->dtype, ATOMO_EDTYPE, "dot: %s and %s do not mix, convert one (t:to \"f32\")",
                   atomo__dtype_name(a->dtype), atomo__dtype_name(b->dtype));
+    ATOMO_TRY(atomo__expect_numbers(a, "dot"));
     const atomo_tensor *ca, *cb = NULL;
     atomo_tensor *ha, *hb = NULL;
     ATOMO_TRY(atomo__dense(a, a->dtype, &ca, &ha));
@@ -90,6 +91,7 @@ static double power_norm(const atomo_tensor *c, double p)
 int atomo_norm(const atomo_tensor *a, double p, double *out)
 {
     ATOMO_REQUIRE(p > 0, ATOMO_EARG, "norm: p = %g, expected above 0", p);
+    ATOMO_TRY(atomo__expect_numbers(a, "norm"));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));
@@ -138,12 +140,15 @@ int atomo_count_nonfinite(const atomo_tensor *a, double *count, double *first)
     int64_t bad = 0;
     atomo__iterator it;
     *first = -1;
+    atomo_tensor *hold = NULL;
+    if (a->dtype == ATOMO_F16 || a->dtype == ATOMO_BF16) ATOMO_TRY(atomo__dense(a, ATOMO_F32, &a, &hold));
     if (a->dtype == ATOMO_F32) {
         const float *x = atomo__f32(a);
         atomo__iterator_init(&it, a->ndim, a->shape, 1, &a);
         ATOMO_FOR(i, atomo__pieces(&it), 1, atomo__iterator_is_wide(&it), count_piece(&it, i, x, &bad));
         if (bad) *first = (double)first_nonfinite(&it, x);
     }
+    atomo_tensor_free(hold);
     *count = (double)bad;
     return ATOMO_OK;
 }

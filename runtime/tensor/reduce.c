@@ -146,6 +146,7 @@ int atomo_reduce(int op, const atomo_tensor *a, int dim, int keepdim, atomo_tens
                   atomo__shape_text(a));
     const atomo_tensor *c;
     atomo_tensor *hold;
+    ATOMO_TRY(atomo__expect_numbers(a, names[op]));
     ATOMO_REQUIRE(op < ATOMO_ARGMAX || n <= INT32_MAX, ATOMO_ELIMIT, "%s: %s is longer than i32 can number", names[op],
                   atomo__shape_text(a));
     ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));

@@ -14,14 +14,29 @@ struct atomo_storage {
     bool foreign;            /* the bytes belong to the caller of atomo_tensor_wrap, and are not freed */
 };
 
+static const struct {
+    const char *name;
+    size_t size; /* of an element, in bytes */
+} dtypes[ATOMO_DTYPES] = {
+    [ATOMO_F32] = {"f32", 4}, [ATOMO_I32] = {"i32", 4},   [ATOMO_U8] = {"u8", 1},
+    [ATOMO_F16] = {"f16", 2}, [ATOMO_BF16] = {"bf16", 2},
+};
+
 size_t atomo__dtype_size(int dtype)
 {
-    return dtype == ATOMO_U8 ? 1 : 4;
+    return dtypes[dtype].size;
 }
 
 const char *atomo__dtype_name(int dtype)
 {
-    return dtype == ATOMO_F32 ? "f32" : dtype == ATOMO_I32 ? "i32" : dtype == ATOMO_U8 ? "u8" : "?";
+    return dtype >= 0 && dtype < ATOMO_DTYPES ? dtypes[dtype].name : "?";
+}
+
+int atomo__expect_numbers(const atomo_tensor *t, const char *what)
+{
+    ATOMO_REQUIRE(t->dtype != ATOMO_F16 && t->dtype != ATOMO_BF16, ATOMO_EDTYPE,
+                  "%s: does not compute with %s, convert it first (t:to \"f32\")", what, atomo__dtype_name(t->dtype));
+    return ATOMO_OK;
 }
 
 const char *atomo__dims_text(int ndim, const double *shape)
@@ -114,7 +129,7 @@ static int handles_new(void *bytes, size_t nbytes, atomo_tensor **out)
 int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
+    ATOMO_REQUIRE(dtype >= 0 && dtype < ATOMO_DTYPES, ATOMO_EDTYPE, "tensor: unknown dtype %d", dtype);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE, "tensor: %d dimensions, at most %d", ndim,
                   ATOMO_MAX_DIM);
     /* n: the product of the sizes above 0. It is checked even for an empty tensor, whose strides are as large. */
@@ -218,7 +233,7 @@ int atomo_tensor_view(const atomo_tensor *t, int ndim, const double *shape, cons
 int atomo_tensor_wrap(int dtype, int ndim, const double *shape, const double *stride, void *data, atomo_tensor **out)
 {
     *out = NULL;
-    ATOMO_REQUIRE(dtype >= ATOMO_F32 && dtype <= ATOMO_U8, ATOMO_EDTYPE, "wrap: unknown dtype %d", dtype);
+    ATOMO_REQUIRE(dtype >= 0 && dtype < ATOMO_DTYPES, ATOMO_EDTYPE, "wrap: unknown dtype %d", dtype);
     double numel, first, last, dense[ATOMO_MAX_DIM], step = 1;
     for (int i = ndim <= ATOMO_MAX_DIM && !stride ? ndim - 1 : -1; i >= 0; i--) {
         dense[i] = step;

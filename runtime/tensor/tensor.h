@@ -43,6 +43,8 @@ void atomo__tensor_drop(atomo_tensor *held);
 
 size_t atomo__dtype_size(int dtype);
 const char *atomo__dtype_name(int dtype);
+/* Refuses f16 and bf16 (EDTYPE), for functions that take several dtypes. what: the function, in the error text. */
+int atomo__expect_numbers(const atomo_tensor *t, const char *what);
 /* Returns a text such as "[2,3]". It is valid until the calling thread's eighth call after this one. */
 const char *atomo__shape_text(const atomo_tensor *t);
 const char *atomo__dims_text(int ndim, const double *shape);

@@ -24,7 +24,7 @@ static void refused(void)
         int dtype, ndim, status;
         double shape[9];
     } bad[] = {
-        {3, 1, ATOMO_EDTYPE, {1}},
+        {ATOMO_DTYPES, 1, ATOMO_EDTYPE, {1}},
         {-1, 1, ATOMO_EDTYPE, {1}},
         {0, 9, ATOMO_ESHAPE, {1}},
         {0, -1, ATOMO_ESHAPE, {1}},
@@ -197,7 +197,7 @@ static void wrap_refused(void)
     float memory[4] = {0};
     const double four = 4, two[] = {2, 2}, minus = -1, half = 0.5, nan = NAN, far[] = {0x1p52, 0x1p52}, none = 0;
     atomo_tensor *t = (atomo_tensor *)memory;
-    CHECK_STATUS(atomo_tensor_wrap(3, 1, &four, NULL, memory, &t), ATOMO_EDTYPE, "wrap: unknown dtype 3");
+    CHECK_STATUS(atomo_tensor_wrap(ATOMO_DTYPES, 1, &four, NULL, memory, &t), ATOMO_EDTYPE, "wrap: unknown dtype");
     CHECK(t == NULL);
     CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, 9, &four, NULL, memory, &t), ATOMO_ESHAPE, "9 dimensions, at most 8");
     CHECK_STATUS(atomo_tensor_wrap(ATOMO_F32, -1, &four, NULL, memory, &t), ATOMO_ESHAPE, "-1 dimensions");

@@ -58,7 +58,8 @@ function M.expect(v, what)
 end
 
 local limits = {i32 = {-2 ^ 31, 2 ^ 31 - 1}, u8 = {0, 255}}
-local f32_end = 2 ^ 128 - 2 ^ 103 -- the smallest number that rounds to Inf in f32
+-- the smallest number that rounds to Inf
+local float_end = {f32 = 2 ^ 128 - 2 ^ 103, bf16 = 2 ^ 128 - 2 ^ 119, f16 = 65520}
 
 --- Returns v as an element of a tensor of that dtype; raises if it does not fit: "WHAT: 300 does not fit u8".
 ---@return number
@@ -72,7 +73,8 @@ function M.element(v, dtype, what)
   if n and limit then
     fits = n % 1 == 0 and n >= limit[1] and n <= limit[2]
   elseif n then
-    fits = n ~= n or (n < f32_end and n > -f32_end) or n == math.huge or n == -math.huge
+    local over = float_end[dtype]
+    fits = n ~= n or (n < over and n > -over) or n == math.huge or n == -math.huge
   end
   if not fits then raise(("%s: %s does not fit %s"):format(what, tostring(v), dtype)) end
   return n

@@ -15,9 +15,12 @@ Tensor.__name = "tensor"
 
 local T = {Tensor = Tensor}
 
-T.dtypes = {f32 = C.ATOMO_F32, i32 = C.ATOMO_I32, u8 = C.ATOMO_U8}
-T.dtype_names = {[C.ATOMO_F32] = "f32", [C.ATOMO_I32] = "i32", [C.ATOMO_U8] = "u8"}
-T.pointer_types = {f32 = ffi.typeof "float *", i32 = ffi.typeof "int32_t *", u8 = ffi.typeof "uint8_t *"}
+T.dtypes = {f32 = C.ATOMO_F32, i32 = C.ATOMO_I32, u8 = C.ATOMO_U8, f16 = C.ATOMO_F16, bf16 = C.ATOMO_BF16}
+T.dtype_names = {}
+for name, code in pairs(T.dtypes) do T.dtype_names[code] = name end
+T.pointer_types = {f32 = ffi.typeof "float *", i32 = ffi.typeof "int32_t *", u8 = ffi.typeof "uint8_t *",
+  f16 = ffi.typeof "uint16_t *", bf16 = ffi.typeof "uint16_t *"}
+T.element_sizes = {f32 = 4, i32 = 4, u8 = 1, f16 = 2, bf16 = 2} -- in bytes
 local slot_type = ffi.typeof "atomo_tensor *[1]"
 -- A freed tensor raises on any use, its handle included. Its field `scope` is the function of the atomo.scope whose end
 -- freed it, or a text (T.expire); nil after :free().

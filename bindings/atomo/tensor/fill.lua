@@ -16,6 +16,15 @@ end
 T.changing = changing
 T.recording = function() return false end -- are operations recorded? autograd replaces this function
 
+--- Raises if t requires a gradient, operations are being recorded, and its elements are to become `dtype`, f16 or bf16,
+--- through which no gradient flows.
+function T.refuse_half(dtype, what, t)
+  if (dtype == "f16" or dtype == "bf16") and t.requires_grad and T.recording() then
+    raise(("%s: no gradient flows through %s; use t:detach(), or atomo.autocast for products in bf16"):format(what,
+      dtype))
+  end
+end
+
 --- Sets every element to v. Raises if v does not fit the dtype.
 ---@param v number
 ---@return atomo.Tensor self
@@ -118,14 +127,17 @@ function Tensor:normal_(mean, std)
   return self
 end
 
---- Returns the elements converted to dtype ("f32", "i32", "u8"); self if it already has that dtype and not `always`.
----@param dtype "f32"|"i32"|"u8"
+--- Returns the elements converted to dtype; self if it already has that dtype and not `always`. f16 and bf16 round to
+--- nearest, ties to even; they are for storage, and gradients do not flow through them: while recording, a tensor that
+--- requires a gradient is refused.
+---@param dtype "f32"|"i32"|"u8"|"f16"|"bf16"
 ---@param always boolean? true: a copy even if the dtype is the same
 ---@return atomo.Tensor
 ---@usage t:to("u8"):dtype() --> u8
 function Tensor:to(dtype, always)
   local d = T.dtype_of(dtype, "to")
   if d == self.h.dtype and not always then return self end
+  T.refuse_half(T.dtype_names[d], "to", self)
   local t = T.create(self.h.shape, self.h.ndim, d)
   check(C.atomo_copy(t.h, self.h))
   return t

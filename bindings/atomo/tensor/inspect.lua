@@ -15,9 +15,13 @@ function Tensor:dim() return self.h.ndim end
 ---@usage t:numel() --> 4
 function Tensor:numel() return self.h.numel end
 --- Returns the name of the element type.
----@return "f32"|"i32"|"u8"
+---@return "f32"|"i32"|"u8"|"f16"|"bf16"
 ---@usage t:dtype() --> f32
 function Tensor:dtype() return T.dtype_names[self.h.dtype] end
+--- Returns the bytes of one element.
+---@return integer
+---@usage t:element_size() --> 4
+function Tensor:element_size() return T.element_sizes[self:dtype()] end
 --- Are the elements in row-major order without gaps?
 ---@return boolean
 ---@usage t:t():is_contiguous() --> false
@@ -64,8 +68,13 @@ local function pointer(t) return ffi.cast(pointer_types[t:dtype()], t.h.data) en
 
 local words = ffi.typeof "const uint32_t *"
 
---- Returns element `at` of t (0-based offset in memory). LuaJIT represents its other types as NaNs, so a foreign NaN
---- (from a file or uninitialised memory) could be read as nil or a string: it is replaced by the usual NaN.
+--- Returns whether t's elements are codes of 16 bits (f16, bf16), whose values are read by a conversion to f32.
+local function is_half(t) return t.h.dtype == C.ATOMO_F16 or t.h.dtype == C.ATOMO_BF16 end
+T.is_half = is_half
+
+--- Returns element `at` of t (0-based offset in memory), which is not f16 or bf16. LuaJIT represents its other types as
+--- NaNs, so a foreign NaN (from a file or uninitialised memory) could be read as nil or a string: it is replaced by the
+--- usual NaN.
 function T.element(t, at)
   if t.h.dtype == C.ATOMO_F32 then
     local bits = ffi.cast(words, t.h.data)[at]
@@ -75,9 +84,9 @@ function T.element(t, at)
 end
 local element = T.element
 
---- Returns a 0-based pointer to the elements (float *, int32_t *, uint8_t *), for tight loops. Raises unless the tensor
---- is contiguous. The tensor must outlive the pointer.
----@return ffi.cdata* float *, int32_t * or uint8_t *
+--- Returns a 0-based pointer to the elements (float *, int32_t *, uint8_t *; uint16_t * to the codes of f16 and bf16),
+--- for tight loops. Raises unless the tensor is contiguous. The tensor must outlive the pointer.
+---@return ffi.cdata* float *, int32_t *, uint8_t * or uint16_t *
 ---@usage t:data()[3] --> 4
 function Tensor:data()
   if not self:is_contiguous() then
@@ -104,13 +113,28 @@ local function offset_of(t, what, ...)
   return at
 end
 
+--- Returns a view of the one element `at`, an offset in elements.
+local function one(t, at)
+  local o = T.out()
+  f.check(C.atomo_tensor_view(t.h, 0, t.h.shape, t.h.stride, at, o))
+  return T.wrap(o[0])
+end
+
+--- Returns the element `at` of t, of any dtype.
+local function value_at(t, at)
+  if not is_half(t) then return element(t, at) end
+  local scalar = T.create(t.h.shape, 0, C.ATOMO_F32)
+  f.check(C.atomo_copy(scalar.h, one(t, at).h))
+  return element(scalar, 0)
+end
+
 --- Returns one element. Indices are 1-based; raises for an index that is out of range.
 ---@param ... integer one index for each dimension
 ---@return number
 ---@usage t:get(2, 1) --> 3
 function Tensor:get(...)
   local at = offset_of(self, "get", ...)
-  return element(self, at)
+  return value_at(self, at)
 end
 
 --- Sets one element: t:set(i, j, value). Indices are 1-based; raises if the value does not fit the dtype.
@@ -122,7 +146,7 @@ function Tensor:set(...)
   local value = number.element((select(n, ...)), self:dtype(), "set: value")
   local index = {...}
   local at = offset_of(self, "set", unpack(index, 1, n - 1))
-  pointer(self)[at] = value
+  if is_half(self) then f.check(C.atomo_fill(one(self, at).h, value)) else pointer(self)[at] = value end
   C.atomo_tensor_touch(self.h)
   return self
 end
@@ -134,13 +158,14 @@ function Tensor:item()
   if self.h.numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
   end
-  return element(self, 0)
+  return value_at(self, 0)
 end
 
 --- Returns the elements as nested lists; of a scalar, the number.
 ---@return table|number
 ---@usage t:totable()[2][1] --> 3
 function Tensor:totable()
+  if is_half(self) then return self:detach():to("f32"):totable() end
   local c = self:is_contiguous() and self or self:detach():contiguous()
   local at, shape = 0, self:shape()
   local function level(d)
@@ -160,7 +185,7 @@ end
 ---@usage #t:bytes() --> 16
 function Tensor:bytes()
   local c = self:is_contiguous() and self or self:detach():contiguous()
-  return ffi.string(c.h.data, c.h.numel * (c:dtype() == "u8" and 1 or 4))
+  return ffi.string(c.h.data, c.h.numel * c:element_size())
 end
 
 return T

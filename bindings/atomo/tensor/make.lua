@@ -9,7 +9,7 @@ local is_tensor, wrap, out, dtypes = T.is_tensor, T.wrap, T.out, T.dtypes
 
 local dims8 = ffi.typeof "double[8]"
 
---- Returns C's number of a dtype. name: "f32", "i32", "u8", nil (f32), or {dtype = name}; anything else raises.
+--- Returns C's number of a dtype. name: one of T.dtypes, nil (f32), or {dtype = name}; anything else raises.
 function T.dtype_of(name, what)
   if type(name) == "table" then
     for key in pairs(name) do
@@ -20,7 +20,7 @@ function T.dtype_of(name, what)
     name = name.dtype
   end
   local d = dtypes[name or "f32"]
-  if not d then raise(("%s: unknown dtype '%s', expected f32, i32 or u8"):format(what, tostring(name))) end
+  if not d then raise(("%s: unknown dtype '%s', expected f32, i32, u8, f16 or bf16"):format(what, tostring(name))) end
   return d
 end
 
@@ -166,7 +166,7 @@ end
 --- Makes a tensor from a (nested) table of numbers, a number (a scalar), or a tensor (a copy). dtype: f32 by default.
 --- atomo.tensor({{1,2},{3,4}}, "i32")
 ---@param value number|table|atomo.Tensor
----@param dtype "f32"|"i32"|"u8"|nil
+---@param dtype "f32"|"i32"|"u8"|"f16"|"bf16"|nil
 ---@return atomo.Tensor
 ---@usage atomo.tensor({{1, 2}, {3, 4}}):get(2, 1) --> 3
 function T.tensor(value, dtype)
@@ -177,9 +177,12 @@ function T.tensor(value, dtype)
     raise(("tensor: got a %s, expected a table of numbers, a number or a tensor"):format(type(value)))
   end
   local shape = nested_shape(value, {}, 1)
-  local t = T.create(shape_of("tensor", shape, dtype))
-  fill_nested(value, shape, 1, t:data(), 0, t:dtype())
-  return t
+  local sizes, ndim, d = shape_of("tensor", shape, dtype)
+  local name = T.dtype_names[d]
+  local half = name == "f16" or name == "bf16"
+  local t = T.create(sizes, ndim, half and C.ATOMO_F32 or d)
+  fill_nested(value, shape, 1, t:data(), 0, name)
+  return half and t:to(name) or t
 end
 
 --- A tensor of the same shape and dtype, uninitialised.

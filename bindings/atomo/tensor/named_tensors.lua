@@ -2,6 +2,7 @@
 -- a tensor here.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 
 local M = {}
 
@@ -9,14 +10,26 @@ local M = {}
 function M.refuse(who, path, text, ...) f.raise(("%s: %s: " .. text):format(who, path, ...)) end
 local refuse = M.refuse
 
---- Returns opts.only as a set of names, nil for all. Raises for a name that the file does not have.
-local function wanted(who, path, entries, opts)
+--- Raises unless opts are nil or options: only, and those of `rules` (check_options.lua).
+local function check_options(who, opts, rules)
   if opts ~= nil and type(opts) ~= "table" then
     f.raise(("%s: options are a %s, expected a table"):format(who, type(opts)))
   end
-  for key in pairs(opts or {}) do
-    if key ~= "only" then f.raise(("%s: unknown option '%s', expected only"):format(who, tostring(key))) end
+  for key, value in pairs(opts or {}) do
+    if key ~= "only" then
+      local rule = rules and rules[key]
+      if not rule then
+        f.raise(("%s: unknown option '%s', expected only%s"):format(who, tostring(key),
+          rules and " or " .. next(rules) or ""))
+      end
+      local expected = rule(value)
+      if expected then f.raise(("%s: %s is %s, expected %s"):format(who, key, number.text(value), expected)) end
+    end
   end
+end
+
+--- Returns opts.only as a set of names, nil for all. Raises for a name that the file does not have.
+local function wanted(who, path, entries, opts)
   local only = opts and opts.only
   if only == nil then return nil end
   if type(only) == "string" then only = {only} end
@@ -38,9 +51,11 @@ end
 ---@param entries {name: string}[]
 ---@param opts {only: string[]|string}?
 ---@param read fun(entry: table): atomo.Tensor?, string?
+---@param rules table<string, fun(value: any): string?>?  the format's other option, and its rule
 ---@return table<string, atomo.Tensor> tensors
 ---@return table<string, string> unread  name -> reason
-function M.read(who, path, entries, opts, read)
+function M.read(who, path, entries, opts, read, rules)
+  check_options(who, opts, rules)
   local only = wanted(who, path, entries, opts)
   return T.outside_scope(function()
     local tensors, unread = {}, {}

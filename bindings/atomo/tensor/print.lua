@@ -2,6 +2,7 @@
 --- dimension is left out.
 local T = require "atomo.tensor.core"
 require "atomo.tensor.inspect"
+local C = require("atomo.ffi").C
 local Tensor, element = T.Tensor, T.element
 
 local LARGE = 1000 -- a tensor of more elements shows EDGE at each end of every dimension, as in PyTorch
@@ -17,7 +18,7 @@ end
 
 --- Returns the format of numbers that fits every element shown.
 local function format_for(t, offsets)
-  if t:dtype() ~= "f32" then return "%d" end
+  if t.h.dtype == C.ATOMO_I32 or t.h.dtype == C.ATOMO_U8 then return "%d" end
   local largest, whole = 0, true
   for _, at in ipairs(offsets) do
     local a = math.abs(element(t, at))
@@ -96,7 +97,8 @@ Tensor.__tostring = function(self)
   local shape, lines = self:shape(), {}
   local tail = ("[atomo.Tensor %s %s]"):format(self:dtype(), #shape == 0 and "scalar" or table.concat(shape, "x"))
   if self.h.numel == 0 then return tail end
-  local c = self:is_contiguous() and self or self:detach():contiguous()
+  local c = self:detach()
+  c = T.is_half(c) and c:to "f32" or c:contiguous()
   if #shape == 0 then return format_for(c, {0}):format(element(c, 0)) .. "\n" .. tail end
   if #shape == 1 then print_vector(c, shape[1], lines) else print_matrices(c, shape, lines) end
   lines[#lines + 1] = tail

@@ -25,7 +25,7 @@ local function figure(v) return ("%.4g"):format(v) end
 
 --- Returns the row of a tensor: name, dtype, shape, bytes, norm, least and largest value, NaN and Inf.
 local function tensor_row(name, t)
-  local row = {name, t:dtype(), T.shape_text(t), log.bytes(t:numel() * (t:dtype() == "u8" and 1 or 4))}
+  local row = {name, t:dtype(), T.shape_text(t), log.bytes(t:numel() * t:element_size())}
   if t:numel() == 0 then return {row[1], row[2], row[3], row[4], "-", "-", "-", "-"} end
   local bad = t:dtype() == "f32" and t:count_nonfinite() or 0
   for _, v in ipairs {t:norm(), t:min(), t:max()} do row[#row + 1] = figure(v:item()) end
@@ -43,7 +43,7 @@ local function add_tensors(lines, tensors, only, unread)
       local t = tensors[name]
       T.scope(function() rows[#rows + 1] = tensor_row(name, t) end)
       count, elements = count + 1, elements + t:numel()
-      bytes = bytes + t:numel() * (t:dtype() == "u8" and 1 or 4)
+      bytes = bytes + t:numel() * t:element_size()
     end
   end
   lines[#lines + 1] = ("%d tensor%s, %.0f elements, %s"):format(count, count == 1 and "" or "s", elements,

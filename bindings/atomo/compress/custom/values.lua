@@ -7,9 +7,9 @@ local T = require "atomo.tensor"
 local M = {}
 
 local DEEPEST, MOST_DIMENSIONS = 20, 16
-local size_of = {f32 = 4, i32 = 4, u8 = 1}
-local letter_of = {f32 = "F", i32 = "I", u8 = "U"}
-local type_of = {F = "f32", I = "i32", U = "u8"}
+local type_of = {F = "f32", I = "i32", U = "u8", H = "f16", B = "bf16"}
+local letter_of = {}
+for letter, dtype in pairs(type_of) do letter_of[dtype] = letter end
 
 --- Returns the bytes of a length.
 local function length_text(n)
@@ -49,7 +49,7 @@ function write(parts, v)
     local dtype, shape = v:dtype(), v:shape()
     parts[#parts + 1] = letter_of[dtype] .. length_text(#shape)
     for _, d in ipairs(shape) do parts[#parts + 1] = length_text(d) end
-    parts[#parts + 1] = ffi.string(v:contiguous().h.data, size_of[dtype] * v:numel())
+    parts[#parts + 1] = ffi.string(v:contiguous().h.data, v:element_size() * v:numel())
   elseif kind == "table" then
     write_table(parts, v)
   elseif kind == "number" then
@@ -95,7 +95,7 @@ function Reader:tensor(dtype)
     shape[d] = self:length()
     numel = numel * shape[d]
   end
-  local data = self:take(size_of[dtype] * numel)
+  local data = self:take(T.element_sizes[dtype] * numel)
   local t = T.empty(shape, dtype)
   ffi.copy(t.h.data, data, #data)
   return t

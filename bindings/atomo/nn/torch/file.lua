@@ -235,7 +235,8 @@ local function tensor_pickle(key, class, shape)
     "\137ccollections\nOrderedDict\n)RtR"
 end
 
-local classes = {f32 = "FloatStorage", i32 = "IntStorage", u8 = "ByteStorage"}
+local classes = {f32 = "FloatStorage", i32 = "IntStorage", u8 = "ByteStorage", f16 = "HalfStorage",
+  bf16 = "BFloat16Storage"}
 
 --- Writes a state_dict. entries: in the order of the file, {name=, tensor=}, or {name=, count=} for a scalar i64. A
 --- tensor with several names is written once.

@@ -136,7 +136,7 @@ function M.write(path, entries)
   end
   for _, e in ipairs(entries) do
     local t = type(e.contents) == "string" and tensor_of(e.contents) or e.contents
-    local size = t:numel() * (t:dtype() == "u8" and 1 or 4)
+    local size = t:numel() * t:element_size()
     local fields = encode(2, 0) .. encode(2, 0) .. encode(2, 0) .. encode(2, 33) .. encode(4, crc_of(t)) ..
       encode(4, size) .. encode(4, size) .. encode(2, #e.name) -- flags, method, time, date (1 January 1980), crc, sizes
     local pad = -(at + 30 + #e.name + 4) % 64

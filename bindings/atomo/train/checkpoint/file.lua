@@ -42,7 +42,7 @@ end
 ---@return table<string, atomo.Tensor> tensors
 ---@return table<string, string> metadata
 function M.read(path)
-  local tensors, metadata = safetensors.load(path)
+  local tensors, metadata = safetensors.load(path, {keep_dtype = true})
   if metadata.format ~= M.FORMAT then
     raise(("checkpoint: %s is no checkpoint of this version: format '%s', expected '%s'"):format(path,
       tostring(metadata.format), M.FORMAT))

@@ -83,7 +83,7 @@ end
 local function bytes_needed(run)
   local bytes = 0
   if run.comm.rank == 0 then
-    for _, t in pairs(run.model:state_dict()) do bytes = bytes + t:numel() * (t:dtype() == "u8" and 1 or 4) end
+    for _, t in pairs(run.model:state_dict()) do bytes = bytes + t:numel() * t:element_size() end
     bytes = bytes + bytes_of_optimizer(run.local_sgd and run.local_sgd.optimizer or run.optimizer)
   end
   return bytes + (run.local_sgd and bytes_of_optimizer(run.optimizer) or 0)
