@@ -86,7 +86,7 @@ ATOMO_API int atomo_fill_normal(atomo_tensor *t, double mean, double std);
 ATOMO_API int atomo_fill_bytes(atomo_tensor *t, const void *bytes, double n); /* n must be the tensor's size in bytes */
 
 /* out = op(a); op(a, b) with broadcasting; op(a, s), or op(s, a) if `reverse` is not 0. f32; ADD, SUB, MUL, MAXIMUM,
- * MINIMUM and the comparisons also take i32. A comparison gives f32, 0 or 1. */
+ * MINIMUM, REMAINDER and the comparisons also take i32. A comparison gives f32, 0 or 1. */
 enum {
     ATOMO_NEG,
     ATOMO_ABS,
@@ -102,6 +102,9 @@ enum {
     ATOMO_RELU,
     ATOMO_SIN,
     ATOMO_COS,
+    ATOMO_CEIL,
+    ATOMO_ROUND, /* to the nearest whole number, halves to the even one */
+    ATOMO_TRUNC, /* towards 0 */
     ATOMO_UNARY_COUNT
 };
 enum {
@@ -118,9 +121,11 @@ enum {
     ATOMO_LE,
     ATOMO_GT,
     ATOMO_GE,
-    ATOMO_WHERE,  /* a where b is not 0, else 0; not by multiplying, so NaN and Inf of a become 0, too */
-    ATOMO_UNLESS, /* a where b is 0, else 0 */
-    ATOMO_EITHER, /* a or b where the other is +0: joins a WHERE and an UNLESS, and keeps -0, which + does not */
+    ATOMO_WHERE,     /* a where b is not 0, else 0; not by multiplying, so NaN and Inf of a become 0, too */
+    ATOMO_UNLESS,    /* a where b is 0, else 0 */
+    ATOMO_EITHER,    /* a or b where the other is +0: joins a WHERE and an UNLESS, and keeps -0, which + does not */
+    ATOMO_REMAINDER, /* a - b floor(a / b): has b's sign; of i32 by 0 it is 0 */
+    ATOMO_QUOTIENT,  /* floor(a / b), for the gradient of REMAINDER */
     ATOMO_BINARY_COUNT
 };
 ATOMO_API int atomo_unary(int op, const atomo_tensor *a, atomo_tensor **out);
@@ -141,8 +146,15 @@ ATOMO_API int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *ou
 ATOMO_API int atomo_norm(const atomo_tensor *a, double p, double *out); /* p: 1, 2, any above 0, or Inf */
 /* Picks elements or rows along dim by 0-based i32 indices: out.shape = a.shape with shape[dim] = numel(index). */
 ATOMO_API int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index, atomo_tensor **out);
-/* The reverse: adds src, shaped like that result, to those elements or rows of a. */
+/* The reverse: adds src, shaped like that result, to those elements or rows of a. f32 or i32, which wraps around. */
 ATOMO_API int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src);
+/* Running sums along dim, from its last element if `reverse` is not 0. f32 accumulates in double; i32 and u8 give i32
+ * (ELIMIT if a sum does not fit). */
+ATOMO_API int atomo_cumsum(const atomo_tensor *a, int dim, int reverse, atomo_tensor **out);
+/* Products over dim, or over all (-1); 1 over an empty one. dtypes as of atomo_cumsum. _backward: gy is contiguous, as
+ * prod's result; *out [a] = for every element gy times the product of the others. */
+ATOMO_API int atomo_prod(const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
+ATOMO_API int atomo_prod_backward(const atomo_tensor *a, int dim, const atomo_tensor *gy, atomo_tensor **out);
 
 /* How the operands of a matrix product are read. FP32: as they are. BF16: rounded to bf16 (8 bits of mantissa, to
  * nearest, ties to even). Sums and results are f32 in both. atomo_build_info("bf16") names the instructions that

@@ -1,5 +1,5 @@
-/* elementwise.c - unary, binary and scalar operations with broadcasting, on f32; +, -, *, max, min and comparisons on
- * i32 too. Each operation is one entry in a table of row kernels; iterator.h handles strides. */
+/* elementwise.c - unary, binary and scalar operations with broadcasting, on f32; +, -, *, max, min, remainders and
+ * comparisons on i32 too. Each operation is one entry in a table of row kernels; iterator.h handles strides. */
 #include "tensor/iterator.h"
 #include <math.h>
 #include <string.h>
@@ -66,6 +66,30 @@ static inline float either(float a, float b)
 }
 F32_ROW(EITHER, either, either(x, y))
 
+static inline float f32_remainder(float x, float y)
+{
+    const float r = fmodf(x, y);
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
+}
+
+static inline int32_t i32_remainder(int32_t x, int32_t y)
+{
+    if (y == 0 || y == -1) return 0; /* INT32_MIN % -1 traps */
+    const int32_t r = x % y;
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
+}
+
+/* floor(x / y), from the remainder, since x / y itself can round to the next whole number. */
+static inline float quotient(float x, float y)
+{
+    if (y == 0) return x / y;
+    const float r = fmodf(x, y), q = rintf((x - r) / y);
+    return r != 0 && (r < 0) != (y < 0) ? q - 1 : q;
+}
+F32_ROW(REMAINDER, remainder, f32_remainder(x, y))
+I32_ROW(REMAINDER, remainder, i32_remainder(x, y))
+F32_ROW(QUOTIENT, quotient, quotient(x, y))
+
 typedef void i32_row(const int32_t *, int64_t, const int32_t *, int64_t, int32_t *, int64_t);
 typedef void i32_cmp(const int32_t *, int64_t, const int32_t *, int64_t, float *, int64_t);
 static const struct {
@@ -78,6 +102,8 @@ static const struct {
                                   [ATOMO_WHERE] = {"where", f32_WHERE, NULL, NULL},
                                   [ATOMO_UNLESS] = {"unless", f32_UNLESS, NULL, NULL},
                                   [ATOMO_EITHER] = {"either", f32_EITHER, NULL, NULL},
+                                  [ATOMO_REMAINDER] = {"remainder", f32_REMAINDER, i32_REMAINDER, NULL},
+                                  [ATOMO_QUOTIENT] = {"quotient", f32_QUOTIENT, NULL, NULL},
 #define ROW(op, name, expr) [ATOMO_##op] = {#name, f32_##op, i32_##op, NULL},
                                   BINARIES(ROW)
 #undef ROW
@@ -159,7 +185,10 @@ int atomo_scalar(int op, const atomo_tensor *a, double s, int reverse, atomo_ten
     X(SIGMOID, sigmoid, 1.0f / (1.0f + expf(-x)))       \
     X(RELU, relu, x > 0 || x != x ? x : 0.0f)           \
     X(SIN, sin, sinf(x))                                \
-    X(COS, cos, cosf(x))
+    X(COS, cos, cosf(x))                                \
+    X(CEIL, ceil, ceilf(x))                             \
+    X(ROUND, round, rintf(x))                           \
+    X(TRUNC, trunc, truncf(x))
 /* clang-format on */
 #define UNARY_ROW(op, name, expr)                                                                                      \
     ATOMO_CLONES static void unary_##op(const float *a, int64_t sa, float *o, int64_t n)                               \

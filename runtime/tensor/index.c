@@ -38,11 +38,22 @@ int atomo_index_select(const atomo_tensor *a, int dim, const atomo_tensor *index
     return atomo__made(&made, ATOMO_OK);
 }
 
+static void add_floats(float *y, const float *x, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) y[j] += x[j];
+}
+
+/* Wraps around; unsigned, since signed overflow is undefined. */
+static void add_integers(int32_t *y, const int32_t *x, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) y[j] = (int32_t)((uint32_t)y[j] + (uint32_t)x[j]);
+}
+
 int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const atomo_tensor *src)
 {
     ATOMO_TRY(check_index(a, dim, index, "index_add: index"));
-    ATOMO_TRY(atomo__expect(a, ATOMO_F32, -1, "index_add: tensor"));
-    ATOMO_TRY(atomo__expect(src, ATOMO_F32, a->ndim, "index_add: source"));
+    ATOMO_TRY(atomo__expect(a, a->dtype == ATOMO_I32 ? ATOMO_I32 : ATOMO_F32, -1, "index_add: tensor"));
+    ATOMO_TRY(atomo__expect(src, a->dtype, a->ndim, "index_add: source"));
     int64_t outer = 1, inner = 1, n = atomo__numel(index), m = atomo__size(a, dim);
     for (int i = 0; i < a->ndim; i++) {
         ATOMO_REQUIRE(src->shape[i] == (i == dim ? index->numel : a->shape[i]), ATOMO_ESHAPE,
@@ -56,9 +67,11 @@ int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const a
     ATOMO_TRY(atomo__operand(a, src, &from, &hold));
     for (int64_t r = 0; r < outer; r++)
         for (int64_t i = 0; i < n; i++) {
-            float *y = atomo__f32(a) + (r * m + atomo__i32(index)[i]) * inner;
-            const float *x = atomo__f32(from) + (r * n + i) * inner;
-            for (int64_t j = 0; j < inner; j++) y[j] += x[j];
+            const int64_t to = (r * m + atomo__i32(index)[i]) * inner, at = (r * n + i) * inner;
+            if (a->dtype == ATOMO_F32)
+                add_floats(atomo__f32(a) + to, atomo__f32(from) + at, inner);
+            else
+                add_integers(atomo__i32(a) + to, atomo__i32(from) + at, inner);
         }
     atomo_tensor_free(hold);
     return ATOMO_OK;

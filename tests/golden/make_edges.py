@@ -65,7 +65,10 @@ def pairs(values):
 
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
-for op in "abs log sqrt square reciprocal sign floor neg relu".split():
+HALVES = EDGES + [0.5, 1.5, -1.5, 3.5, -2.5, 8388607.5, 16777217.0]
+for op in "floor ceil round trunc".split():
+    case("T." + op, getattr(torch, op), HALVES)
+for op in "abs log sqrt square reciprocal sign neg relu".split():
     case("T." + op, getattr(torch, op), EDGES)
 for op in "exp tanh sigmoid".split():
     case("T." + op, getattr(torch, op), STEEP)
@@ -80,6 +83,14 @@ for op in "add sub mul div maximum minimum".split():
     case("T." + op, getattr(torch, op), A, B)
 for op in "eq ne lt le gt ge".split():
     case("T." + op, lambda a, b, op=op: getattr(torch, op)(a, b).float(), A, B, backward=False)
+case("T.remainder", torch.remainder, A, B, f64=True)
+for s, text in [(2.5, "2.5"), (-1, "-1"), (0, "0"), (INF, "inf")]:
+    case(f"T.remainder/{text}", lambda x, s=s: torch.remainder(x, s), EDGES, f64=True)
+    case(f"T.remainder/{text}-", lambda x, s=s: torch.remainder(torch.tensor(float(s)).to(x), x), EDGES, f64=True)
+for op in "and or xor".split():
+    case("T.logical_" + op, lambda a, b, op=op: getattr(torch, "logical_" + op)(a, b).float(), A, B, backward=False)
+for op in "logical_not isnan isinf isfinite".split():
+    case("T." + op, lambda x, op=op: getattr(torch, op)(x).float(), EDGES, backward=False)
 P, Q = pairs([0.0, -0.0, 1, -1, 2, -2, 3, 0.5, -0.5, 1e30, INF, -INF, NAN])
 case("T.pow", torch.pow, P, Q)
 for s in [0, 1, 2, 3, -1, 0.5]:  # 0.5 as a tensor: with a number PyTorch takes sqrt, unlike C
@@ -105,6 +116,12 @@ for s, text in [(0, "0"), (2.5, "2.5"), (INF, "inf"), (NAN, "nan")]:
 ROWS = [[1, 2, 2, 0], [NAN, 1, NAN, 3], [INF, -INF, 1, 2], [INF, INF, 1, -1], [0, 0, 0, 0], [-0.0, 0, -0.0, 0],
         [-INF, -INF, -INF, -INF], [MAX, MAX, -MAX, 1], [1e-45, -1e-45, 1e-45, 0], [-1, -1, -3, -3], [1e30, 1e30, 0, 1]]
 PLAIN = [r for r in ROWS if all(math.isfinite(v) for v in r)]
+PRODUCTS = [[1, 2, -3, 0.5], [0, 2, 3, 4], [0, 5, 0, 1], [1e30, 1e30, 1e-30, 1e-30], [MAX, 2, 0.25, 1], [1e-45, 1e30, 1, 1],
+            [NAN, 1, 0, 2], [-0.0, 1, 1, 1]]
+# without ties of large numbers: PyTorch takes exp(x - result), and the result rounds to x
+SUMMED = ROWS[:7] + [[MAX, 1, -MAX, 1], [1e-45, -1e-45, 1e-45, 0], [-1, -1, -3, -3], [1e30, 0, 0, 1], [100, -100, 99, 88.5]]
+NORMS = [[3, 4, 0, -1], [0, 0, 0, 0], [1e30, -1e30, 1e29, 0], [1e-38, 1e-45, 0, 0], [3e37, 1, 0, 0], [-2, 2, -2, 2],
+         [1, NAN, 0, 2]]
 for d in (0, 1):
     case(f"T.sum/{d + 1}", lambda x, d=d: x.sum(d), ROWS, f64=True)
     case(f"T.mean/{d + 1}", lambda x, d=d: x.mean(d), ROWS, f64=True)
@@ -121,6 +138,44 @@ for i, row in enumerate(ROWS):
     for p, text in [(2, "2"), (1, "1"), (INF, "inf"), (3, "3"), (0.5, "0.5")]:
         case(f"T.norm/{text}/row{i}", lambda x, p=p: x.norm(p), row, f64=True)
     case(f"T.dot/row{i}", torch.dot, row, [2, 0, -1, 0.5], f64=True)
+
+for d in (0, 1):
+    case(f"T.cumsum/{d + 1}", lambda x, d=d: x.cumsum(d), ROWS, f64=True)
+    case(f"T.prod/{d + 1}", lambda x, d=d: x.prod(d), PRODUCTS, f64=True)
+    case(f"T.logsumexp/{d + 1}", lambda x, d=d: x.logsumexp(d), SUMMED, f64=True)
+    for p, text in [(2, "2"), (1, "1"), (INF, "inf"), (3, "3"), (0.5, "0.5")]:
+        case(f"T.norm/{text} along {d + 1}", lambda x, p=p, d=d: torch.linalg.vector_norm(x, p, d), NORMS, f64=True)
+case("T.cumsum/one", lambda x: x.cumsum(0), 3.5)
+for i, row in enumerate(PRODUCTS):
+    case(f"T.prod/row{i}", lambda x: x.prod(), row, f64=True)
+case("T.prod/inf", lambda x: x.prod(), [INF, 2, 1, -1], backward=False)
+for i, row in enumerate(SUMMED):
+    case(f"T.logsumexp/row{i}", lambda x: x.logsumexp(0), row, f64=True)
+
+# ---- elements in another place -----------------------------------------------------------------------------------------
+
+CUBE = torch.arange(24.0).reshape(2, 3, 4) - 5
+for dims in ((0,), (1, 2), (-1, 0)):
+    text = " ".join(str(d + 1 if d >= 0 else d) for d in dims)
+    case(f"T.flip/{text}", lambda x, dims=dims: x.flip(dims), CUBE)
+for counts in ((2,), (2, 1, 3), (0, 1)):
+    case("T.tile/" + " ".join(map(str, counts)), lambda x, c=counts: x.tile(c), CUBE)
+case("T.tile/more", lambda x: x.tile(2, 1, 3), CUBE[1])
+WILD = [[1, NAN, 3], [INF, 5, -INF], [-0.0, 8, 9], [10, NAN, 12]]
+for op in ("tril", "triu"):
+    for k in (0, 1, -2, 9):
+        case(f"T.{op}/{k}", lambda x, op=op, k=k: getattr(x, op)(k), WILD)
+    case(f"T.{op}/batch", lambda x, op=op: getattr(x, op)(), CUBE)
+case("T.masked_select", lambda x, m: x.masked_select(m != 0), CUBE, torch.tensor([[1, 0, NAN, -1], [0, 0, 0, 0], [0, -0.0, 1e-45, 1]]))
+for d, k in ((0, [1, 0, 1]), (1, [2, 2, 0, 1]), (-1, [3])):
+    shape = list(CUBE.shape)
+    shape[d] = len(k)
+    case(f"T.index_add/{d + 1 if d >= 0 else d}", lambda x, i, s, d=d: x.index_add(d, i, s), CUBE,
+         torch.tensor(k).int(), torch.arange(float(np.prod(shape))).reshape(shape) / 2)
+PLACES = torch.tensor([[[1, 0, 1], [0, 0, 1]], [[1, 1, 1], [0, 1, 0]]])
+for d in (0, 1, -1):
+    case(f"T.scatter_add/{d + 1 if d >= 0 else d}", lambda x, i, s, d=d: x.scatter_add(d, i.long(), s), CUBE, PLACES.int(),
+         torch.arange(12.0).reshape(2, 2, 3) / 4)
 
 # ---- products --------------------------------------------------------------------------------------------------------
 
@@ -145,6 +200,14 @@ LOGITS = [[0, 1, 2], [0, -INF, 1], [-INF, -INF, -INF], [INF, 0, 1], [NAN, 0, 1],
 for d in (0, 1):
     case(f"F.softmax/{d + 1}", lambda x, d=d: F.softmax(x, d), LOGITS)
     case(f"F.log_softmax/{d + 1}", lambda x, d=d: F.log_softmax(x, d), LOGITS, f64=True)
+
+VECTORS = [[3, 4, 0], [0, 0, 0], [1e30, -1e30, 1e29], [1e-20, 0, 0], [-1, 1, -1]]
+for p, text in [(2, ""), (1, "/1"), (INF, "/inf")]:
+    case("F.normalize" + text, lambda x, p=p: F.normalize(x, p, 1), VECTORS, f64=True)
+case("F.normalize/first", lambda x: F.normalize(x, 2, 0), VECTORS, f64=True)
+case("F.cosine_similarity", lambda a, b: F.cosine_similarity(a, b, 1), VECTORS[:1] + VECTORS[2:],
+     [[4, -3, 1], [1, -1, 0], [1e-20, 1e-20, 0], [1, -1, 1]], f64=True)
+case("F.cosine_similarity/one", lambda a, b: F.cosine_similarity(a, b, 1), VECTORS[:1] + VECTORS[4:], [[2], [-3]], f64=True)
 
 # ---- losses ----------------------------------------------------------------------------------------------------------
 

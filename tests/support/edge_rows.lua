@@ -35,6 +35,7 @@ local function method(names, ulp, abs, opts)
   end
 end
 method("abs square reciprocal sign floor neg relu", 1)
+method("ceil round trunc", 0)
 method("sqrt log exp sin cos", 3)
 method("tanh sigmoid", 4, 1e-7)
 row("T.clamp", function(x) return x:clamp(-1, 1) end, 0, 0, unary)
@@ -45,6 +46,13 @@ local binary = {elementwise = 2, fused = true}
 method("add sub mul div maximum minimum", 2, 0, binary)
 method("eq ne lt le gt ge", 0, 0, binary)
 method("pow", 3, 0, binary)
+method("remainder", 0, 0, binary)
+for text, s in pairs {["2.5"] = 2.5, ["-1"] = -1, ["0"] = 0, inf = math.huge} do
+  row("T.remainder/" .. text, function(x) return x % s end, 0, 0, unary)
+  row(("T.remainder/%s-"):format(text), function(x) return s % x end, 0, 0, unary)
+end
+method("logical_and logical_or logical_xor", 0, 0, {elementwise = 2})
+method("logical_not isnan isinf isfinite", 0, 0, {elementwise = 1})
 for _, s in ipairs {0, 1, 2, 3, -1, 0.5} do
   row("T.pow/" .. s, function(x) return x ^ s end, 3, 0, unary)
 end
@@ -68,7 +76,35 @@ end
 for text, p in pairs {["1"] = 1, ["2"] = 2, ["3"] = 3, ["0.5"] = 0.5, inf = math.huge} do
   row("T.norm/" .. text, function(x) return x:norm(p) end, 3)
 end
+for _, name in ipairs {"cumsum", "prod", "logsumexp"} do
+  local ulp = name == "logsumexp" and 4 or 1
+  row("T." .. name, function(x) return x[name](x, name == "cumsum" and 1 or nil) end, ulp, 3e-7)
+  for d = 1, 2 do
+    row(("T.%s/%d"):format(name, d), function(x) return x[name](x, d) end, ulp, 3e-7)
+  end
+end
+for text, p in pairs {["1"] = 1, ["2"] = 2, ["3"] = 3, ["0.5"] = 0.5, inf = math.huge} do
+  for d = 1, 2 do
+    row(("T.norm/%s along %d"):format(text, d), function(x) return x:norm(p, d) end, 4)
+  end
+end
 method("dot", 1, 0, {})
+
+-- The part of a case's name behind the "/" is its list of numbers.
+for name, lists in pairs {flip = {"1", "2 3", "-1 1"}, tile = {"2", "2 1 3", "0 1"},
+  tril = {"0", "1", "-2", "9"}, triu = {"0", "1", "-2", "9"}} do
+  for _, list in ipairs(lists) do
+    local numbers = {}
+    for word in list:gmatch "%S+" do numbers[#numbers + 1] = tonumber(word) end
+    row(("T.%s/%s"):format(name, list), function(x) return x[name](x, unpack(numbers)) end)
+  end
+end
+row("T.tile/more", function(x) return x:tile {2, 1, 3} end)
+method("tril triu masked_select", 0, 0, {})
+for _, d in ipairs {1, 2, -1} do
+  row("T.index_add/" .. d, function(x, i, s) return x:index_add(d, i + 1, s) end)
+  row("T.scatter_add/" .. d, function(x, i, s) return x:scatter_add(d, i + 1, s) end)
+end
 method("matmul", 1, 0, {})
 
 -- ---- functions -----------------------------------------------------------------------------------------------------
@@ -84,6 +120,11 @@ for d = 1, 2 do
   row("F.softmax/" .. d, function(x) return F.softmax(x, d) end, 4, 1e-7)
   row("F.log_softmax/" .. d, function(x) return F.log_softmax(x, d) end, 4, 1e-6)
 end
+
+for text, opts in pairs {[""] = {}, ["/1"] = {p = 1}, ["/inf"] = {p = math.huge}, ["/first"] = {dim = 1}} do
+  row("F.normalize" .. text, function(x) return F.normalize(x, opts) end, 4, 1e-7)
+end
+row("F.cosine_similarity", F.cosine_similarity, 4, 3e-7)
 
 local weight = atomo.tensor {2, 0.5, 1.5}
 local function loss(name, case, opts, ulp)

@@ -30,17 +30,30 @@ M.operators = {
   {"pow of a tensor", function(a, b) return a ^ b end, function() return positive(2, 1), randn(1, 3) end},
   {"maximum, minimum", function(a, b) return a:maximum(b) + a:minimum(b) * 2 + a:maximum(0) * a:minimum(4) end,
     function() return atomo.tensor {1, 5, -2}, atomo.tensor {2, 3, -1} end},
+  {"remainder", function(a, b) return a % b + a % 0.7 + 2 % b end,
+    function() return atomo.tensor {{0.5, -1.2}, {2.6, 3.3}}, atomo.tensor {0.8, 1.3} end},
   {"exp, log, sqrt, square, reciprocal, sin, cos", function(a)
     return a:exp():log():sqrt():square():reciprocal():sin():cos()
   end, function() return positive(3) end},
-  {"abs, sign, floor, relu, clamp, tanh, sigmoid of a tensor", function(a)
-    return a:abs() * a:sign() + a:floor() + a:relu() * a:clamp(-1, 1) + a:tanh() * a:sigmoid()
-  end, function() return atomo.tensor {1.4, -2.4, 0.5} end},
+  {"abs, sign, floor, ceil, round, trunc, relu, clamp, tanh, sigmoid of a tensor", function(a)
+    return a:abs() * a:sign() + a:floor() + a:ceil() * a:round() * a:trunc() + a:relu() * a:clamp(-1, 1) +
+      a:tanh() * a:sigmoid()
+  end, function() return atomo.tensor {1.4, -2.4, 0.6} end},
   {"view, permute, narrow, expand, clone", function(a)
     return a:view(3, 2):t():narrow(2, 1, 2):contiguous():view(1, 4):expand(2, 4) * 2
   end, function() return randn(2, 3) end},
   {"cat, index_select", function(a, b) return atomo.cat({a, b}, 1):index_select(1, {3, 1, 3}) end,
     function() return randn(2, 3), randn(1, 3) end},
+  {"cumsum, prod, logsumexp, norm along a dimension", function(a)
+    return a:cumsum(1) * a:prod(2, true) + a:prod() + a:logsumexp(2, true) * a:norm(2, 1) + a:norm(3, 2, true)
+  end, function() return atomo.tensor {{0.5, -1.25, 2}, {1.5, 0.75, -0.6}} end},
+  {"index_add, scatter_add, masked_select", function(a, b)
+    local k = atomo.tensor({{2, 2}, {1, 3}}, "i32")
+    return a:index_add(1, {2, 2}, b):scatter_add(2, k, b):masked_select(atomo.tensor {0, 1, 1})
+  end, function() return randn(2, 3), randn(2, 3) end},
+  {"normalize, cosine_similarity", function(a, b)
+    return F.normalize(a):sum(1) * F.cosine_similarity(a, b, {dim = 1})
+  end, function() return randn(2, 3), randn(2, 1) end},
   {"where, std", function(a, b) return atomo.where(atomo.tensor {{1, 0, 1}}, a, b) + b:std() end,
     function() return randn(2, 1), randn(3) end},
   {"changes in place", function(a, b, c)

@@ -11,10 +11,11 @@ local Symbol = {}
 
 -- method name -> operation code of C
 local unaries, binaries = {}, {}
-for name in ("neg abs exp log sqrt square reciprocal sign floor tanh sigmoid relu sin cos"):gmatch "%S+" do
+for name in ("neg abs exp log sqrt square reciprocal sign floor ceil round trunc tanh sigmoid relu sin " ..
+  "cos"):gmatch "%S+" do
   unaries[name] = C["ATOMO_" .. name:upper()]
 end
-for name in ("add sub mul div pow maximum minimum eq ne lt le gt ge"):gmatch "%S+" do
+for name in ("add sub mul div pow remainder maximum minimum eq ne lt le gt ge"):gmatch "%S+" do
   binaries[name] = C["ATOMO_" .. name:upper()]
 end
 
@@ -68,9 +69,10 @@ end
 for op in pairs(binaries) do
   methods[op] = function(x, y) return combine(op, x, y) end
 end
--- Internal operations for gradients and clamp. where / unless: g if the condition is true / false, else 0. at_least,
--- at_most: maximum, minimum whose gradient goes to the first operand if both are equal.
-binaries.where, binaries.unless = C.ATOMO_WHERE, C.ATOMO_UNLESS
+-- Internal operations for gradients and clamp. where / unless: g if the condition is true / false, else 0;
+-- quotient: floor(a / b). at_least, at_most: maximum, minimum whose gradient goes to the first operand if both are
+-- equal.
+binaries.where, binaries.unless, binaries.quotient = C.ATOMO_WHERE, C.ATOMO_UNLESS, C.ATOMO_QUOTIENT
 binaries.at_least, binaries.at_most = C.ATOMO_MAXIMUM, C.ATOMO_MINIMUM
 local function where(g, condition) return combine("where", g, condition) end
 local function unless(g, condition) return combine("unless", g, condition) end
@@ -83,7 +85,8 @@ end
 function Symbol.__index(_, name)
   return methods[name] or raise(("elementwise: '%s' is no elementwise operation"):format(tostring(name)))
 end
-for event, op in pairs {__add = "add", __sub = "sub", __mul = "mul", __div = "div", __pow = "pow"} do
+for event, op in pairs {__add = "add", __sub = "sub", __mul = "mul", __div = "div", __pow = "pow",
+  __mod = "remainder"} do
   Symbol[event] = function(a, b) return combine(op, a, b) end
 end
 function Symbol.__unm(x) return node(x.graph, "neg", x) end
@@ -116,11 +119,12 @@ local slopes = {
     if b.op == "constant" then return b.a == 0 and b or g * b.a * a ^ (b.a - 1) end
     return unless(g * b * a ^ (b - 1), b:eq(0)), unless(g * y * a:log(), a:eq(0) * b:ge(0))
   end,
+  remainder = function(g, a, b) return g, -(g * combine("quotient", a, b)) end,
   maximum = function(g, a, b) return unless(shared(g, a, b), a:lt(b)), unless(shared(g, a, b), b:lt(a)) end,
   minimum = function(g, a, b) return unless(shared(g, a, b), a:gt(b)), unless(shared(g, a, b), b:gt(a)) end,
   at_least = function(g, a, b) return where(g, a:ge(b)), where(g, a:lt(b)) end,
   at_most = function(g, a, b) return where(g, a:le(b)), where(g, a:gt(b)) end,
-} -- operations not listed (comparisons, sign, floor) have gradient 0
+} -- operations not listed (comparisons, sign, floor, ceil, round, trunc) have gradient 0
 
 --- Returns the expression for the gradient with respect to input k. seed: the symbol of root's gradient.
 local function gradient(graph, root, seed, k)
@@ -227,8 +231,8 @@ local function run(program, tensors)
 end
 
 --- Makes a differentiable operator on f32 tensors of equal shape from fn's expression: one vectorised, threaded pass.
---- fn may use + - * / ^, unary minus, and the tensor methods abs exp log sqrt square reciprocal sign floor tanh sigmoid
---- relu sin cos pow clamp maximum minimum eq ne lt le gt ge. Raises for any other method.
+--- fn may use + - * / ^ %, unary minus, and the tensor methods abs exp log sqrt square reciprocal sign floor ceil round
+--- trunc tanh sigmoid relu sin cos pow clamp maximum minimum remainder eq ne lt le gt ge. Raises for any other method.
 ---@param name string
 ---@param fn fun(x: any, ...): any
 ---@return fun(...: atomo.Tensor): atomo.Tensor

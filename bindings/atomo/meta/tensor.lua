@@ -41,6 +41,11 @@ function Tensor:argmax(dim, keepdim) end
 ---@usage t:flatten():argmin(1):item() --> 1
 function Tensor:argmin(dim, keepdim) end
 
+--- Returns every element rounded up. Its gradient is 0.
+---@return atomo.Tensor
+---@usage atomo.tensor({1.5}):ceil():item() --> 2
+function Tensor:ceil() end
+
 --- Returns the elements clipped to lo and hi. The gradient of a clipped element is 0.
 ---@param lo number? default: no limit
 ---@param hi number? default: no limit
@@ -115,6 +120,21 @@ function Tensor:ge(b) end
 ---@usage t:gt(2):sum():item() --> 2
 function Tensor:gt(b) end
 
+--- Returns 1 where an element is neither NaN nor infinite, else 0.
+---@return atomo.Tensor f32
+---@usage t:isfinite():sum():item() --> 4
+function Tensor:isfinite() end
+
+--- Returns 1 where an element is Inf or -Inf, else 0.
+---@return atomo.Tensor f32
+---@usage t:isinf():sum():item() --> 0
+function Tensor:isinf() end
+
+--- Returns 1 where an element is NaN, else 0.
+---@return atomo.Tensor f32
+---@usage t:isnan():sum():item() --> 0
+function Tensor:isnan() end
+
 --- Returns 1 where t <= b, else 0.
 ---@param b atomo.Tensor|number
 ---@return atomo.Tensor f32
@@ -130,6 +150,24 @@ function Tensor:log() end
 ---@return atomo.Tensor self
 ---@usage atomo.ones(1):log_():item() --> 0
 function Tensor:log_() end
+
+--- Returns 1 where neither t nor b is 0, else 0. Shapes broadcast; any dtypes.
+---@param b atomo.Tensor
+---@return atomo.Tensor f32
+---@usage t:gt(1):logical_and(t:lt(4)):sum():item() --> 2
+function Tensor:logical_and(b) end
+
+--- Returns 1 where t or b is not 0, else 0. Shapes broadcast; any dtypes.
+---@param b atomo.Tensor
+---@return atomo.Tensor f32
+---@usage t:lt(2):logical_or(t:gt(3)):sum():item() --> 2
+function Tensor:logical_or(b) end
+
+--- Returns 1 where exactly one of t and b is 0, else 0. Shapes broadcast; any dtypes.
+---@param b atomo.Tensor
+---@return atomo.Tensor f32
+---@usage t:gt(1):logical_xor(t:lt(4)):sum():item() --> 2
+function Tensor:logical_xor(b) end
 
 --- Returns 1 where t < b, else 0.
 ---@param b atomo.Tensor|number
@@ -239,6 +277,18 @@ function Tensor:relu() end
 ---@usage t:neg():relu_():sum():item() --> 0
 function Tensor:relu_() end
 
+--- Returns t % b = t - b floor(t / b), which has b's sign, as Lua's. Shapes broadcast. f32 or i32; raises if an i32 b
+--- is 0.
+---@param b atomo.Tensor|number
+---@return atomo.Tensor
+---@usage t:remainder(3):get(2, 2) --> 1
+function Tensor:remainder(b) end
+
+--- Returns every element rounded to the nearest whole number, halves to the even one. Its gradient is 0.
+---@return atomo.Tensor
+---@usage atomo.tensor({2.5}):round():item() --> 2
+function Tensor:round() end
+
 --- Returns 1 / (1 + e^-t).
 ---@return atomo.Tensor
 ---@usage atomo.zeros(1):sigmoid():item() --> 0.5
@@ -302,3 +352,20 @@ function Tensor:tanh() end
 ---@return atomo.Tensor self
 ---@usage atomo.zeros(1):tanh_():item() --> 0
 function Tensor:tanh_() end
+
+--- Returns the lower triangle of a matrix, or of each matrix of a batch [...,m,n]; the other elements are 0.
+---@param diagonal integer? the last diagonal to keep: 0 (default) the main one, 1 the one right of it, -1 left of it
+---@return atomo.Tensor
+---@usage t:tril():get(1, 2) --> 0
+function Tensor:tril(diagonal) end
+
+--- Returns the upper triangle of a matrix, or of each matrix of a batch [...,m,n]; the other elements are 0.
+---@param diagonal integer? the first diagonal to keep: 0 (default) the main one, 1 the one right of it, -1 left of it
+---@return atomo.Tensor
+---@usage t:triu():get(2, 1) --> 0
+function Tensor:triu(diagonal) end
+
+--- Returns every element rounded towards 0. Its gradient is 0.
+---@return atomo.Tensor
+---@usage atomo.tensor({-1.5}):trunc():item() --> -1
+function Tensor:trunc() end

@@ -51,7 +51,7 @@ end
 
 function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(tostring(key))) end
 
-for name in ("add sub mul div pow unm"):gmatch "%S+" do
+for name in ("add sub mul div pow mod unm concat lt le"):gmatch "%S+" do
   Freed["__" .. name] = function(a, b)
     raise_freed(getmetatable(a) == Freed and a or b, ("%s: a tensor that"):format(name))
   end

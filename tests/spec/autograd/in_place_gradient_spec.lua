@@ -17,6 +17,14 @@ local function message(fn, ...)
   return text
 end
 
+--- Indices for additions along the last dimension of t, the first one twice; of t's shape if `whole`.
+local function indices(t, whole)
+  local list = {}
+  for k = 1, t:size(-1) do list[k] = math.max(1, k - 1) end
+  local index = atomo.tensor(list, "i32")
+  return whole and index:expand(t:shape()) or index
+end
+
 -- name -> {call(target, operand or nil), "both": a tensor or a number, "tensor", "number" or "none"}
 local cases = {
   add_ = {function(t, u) t:add_(u) end, "both"},
@@ -28,6 +36,8 @@ local cases = {
   minimum_ = {function(t, u) t:minimum_(u) end, "both"},
   copy_ = {function(t, u) t:copy_(u) end, "both"},
   axpy_ = {function(t, u) t:axpy_(-2, u) end, "tensor"},
+  index_add_ = {function(t, u) t:index_add_(-1, indices(t), u:expand(t:shape())) end, "tensor"},
+  scatter_add_ = {function(t, u) t:scatter_add_(-1, indices(t, true), u:expand(t:shape())) end, "tensor"},
   fill_ = {function(t) t:fill_(2) end, "number"},
   zero_ = {function(t) t:zero_() end, "none"},
   exp_ = {function(t) t:exp_() end, "none"}, log_ = {function(t) t:log_() end, "none"},

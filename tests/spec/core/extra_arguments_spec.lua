@@ -29,10 +29,10 @@ describe("an argument too many is refused:", function()
     refused("add_?: .*third", function() return (atomo.param {1, 2} * 1):add_(atomo.ones(2), 3) end)
   end)
 
-  it("dimensions of flatten and norm", function()
+  it("dimensions of flatten, a second one of norm", function()
     refused("flatten: .*nn.Flatten", function() return atomo.zeros(2, 3, 4):flatten(2) end)
-    refused("norm: .*dimension", function() return a:norm(2, 1) end)
-    refused("norm: .*dimension", function() return atomo.param(a:clone()):norm(2, 1) end)
+    refused("norm: keepdim is 2.*one dimension at a time", function() return a:norm(2, 1, 2) end)
+    refused("norm: dimension table", function() return a:norm(2, {1, 2}) end)
   end)
 
   it("of an optimizer: a second table, a closure", function()

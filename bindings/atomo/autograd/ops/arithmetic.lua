@@ -1,4 +1,4 @@
---- Arithmetic (+ - * / ^), elementwise maximum and minimum, comparisons, all with broadcasting.
+--- Arithmetic (+ - * / ^ %), elementwise maximum and minimum, comparisons, all with broadcasting.
 -- Backward sums the gradient over broadcast dimensions.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -106,6 +106,29 @@ local tensor_pow = func {
   end,
 }
 
+--- Raises if an element of an i32 divisor is 0.
+local function check_divisor(b)
+  if b:dtype() ~= "i32" then return end
+  local zeros = scalar(C.ATOMO_EQ, b, 0)
+  if zeros:dot_value(zeros) > 0 then raise "remainder: an i32 divisor is 0; of f32 the result would be NaN" end
+end
+
+--- a - b floor(a / b), as Lua's %: it has b's sign.
+local tensor_remainder = func {
+  name = "remainder",
+  forward = function(ctx, a, b)
+    check_divisor(b)
+    ctx:save(ctx:needs(2) and a or nil, ctx:needs(2) and b or nil)
+    return binary(C.ATOMO_REMAINDER, a, b)
+  end,
+  backward = function(ctx, g)
+    local a, b = ctx:saved()
+    local gb
+    if ctx:needs(2) then gb = scalar(C.ATOMO_MUL, mul_to(g, binary(C.ATOMO_QUOTIENT, a, b), b), -1) end
+    return ctx:needs(1) and sum_to(g, ctx.inputs[1]) or nil, gb
+  end,
+}
+
 --- Makes op(a, s), or op(s, a) if `reverse`, with a number s. slope(g, a, s, reverse) returns the gradient of a;
 --- reads(reverse): does it use a's values (default: yes)?
 local function scalar_op(name, op, slope, reads)
@@ -139,6 +162,18 @@ local scalar_pow = scalar_op("pow", C.ATOMO_POW, function(g, a, s, reverse)
   if s == 0 then return T.zeros_like(a) end
   return binary(C.ATOMO_MUL, g, scalar(C.ATOMO_MUL, scalar(C.ATOMO_POW, a, s - 1), s))
 end)
+local scalar_remainder_of = scalar_op("remainder", C.ATOMO_REMAINDER, function(g, a, s, reverse)
+  if not reverse then return g end
+  return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, g, scalar(C.ATOMO_QUOTIENT, a, s, true)), -1)
+end, function(reverse) return reverse end)
+local function scalar_remainder(a, s, reverse)
+  if reverse then
+    check_divisor(a)
+  elseif s == 0 and a:dtype() == "i32" then
+    raise "remainder: the divisor of an i32 tensor is 0"
+  end
+  return scalar_remainder_of(a, s, reverse)
+end
 local function scalar_extremum(name, op, loses)
   return scalar_op(name, op, function(g, a, s)
     return binary(C.ATOMO_UNLESS, shared(g, scalar(C.ATOMO_EQ, a, s)), scalar(loses, a, s))
@@ -167,9 +202,10 @@ Tensor.__sub = arithmetic("sub", tensor_sub, scalar_sub)
 Tensor.__mul = arithmetic("mul", tensor_mul, scalar_mul)
 Tensor.__div = arithmetic("div", tensor_div, scalar_div)
 Tensor.__pow = arithmetic("pow", tensor_pow, scalar_pow)
+Tensor.__mod = arithmetic("remainder", tensor_remainder, scalar_remainder)
 Tensor.__unm = function(a) return scalar_mul(a, -1, false) end
 Tensor.add, Tensor.sub, Tensor.mul, Tensor.div = Tensor.__add, Tensor.__sub, Tensor.__mul, Tensor.__div
-Tensor.pow, Tensor.neg = Tensor.__pow, Tensor.__unm
+Tensor.pow, Tensor.remainder, Tensor.neg = Tensor.__pow, Tensor.__mod, Tensor.__unm
 Tensor.maximum = arithmetic("maximum", tensor_max, scalar_max)
 Tensor.minimum = arithmetic("minimum", tensor_min, scalar_min)
 

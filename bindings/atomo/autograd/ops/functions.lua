@@ -48,6 +48,9 @@ elementwise("relu", C.ATOMO_RELU, "result", function(g, y)
 end)
 elementwise("sign", C.ATOMO_SIGN, nil, T.zeros_like)
 elementwise("floor", C.ATOMO_FLOOR, nil, T.zeros_like)
+elementwise("ceil", C.ATOMO_CEIL, nil, T.zeros_like)
+elementwise("round", C.ATOMO_ROUND, nil, T.zeros_like)
+elementwise("trunc", C.ATOMO_TRUNC, nil, T.zeros_like)
 
 --- Returns the bounds of a clamp as numbers, -Inf and Inf for nil.
 local function bounds(who, lo, hi)

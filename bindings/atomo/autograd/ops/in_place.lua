@@ -76,6 +76,8 @@ local rules = {
   end, false},
   add_ = {Tensor.add, false},
   sub_ = {Tensor.sub, false},
+  index_add_ = {Tensor.index_add, false},
+  scatter_add_ = {Tensor.scatter_add, false},
   axpy_ = {function(t, alpha, x) return t + T.expect(x, "axpy_: x") * number.expect(alpha, "axpy_: alpha") end, false},
 }
 for name in ("mul div pow maximum minimum exp log sqrt abs neg relu tanh sigmoid clamp"):gmatch "%S+" do

@@ -1,6 +1,7 @@
 --- Wrappers of C kernels for operators and their backward. Nothing is recorded; the caller owns the results.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local ffi, C, check = f.ffi, f.C, f.check
 local wrap, out, self_handle = T.wrap, T.out, T.self_handle
 
@@ -23,6 +24,9 @@ function K.scalar(op, a, s, reverse)
   check(C.atomo_scalar(op, self_handle(a), s, reverse and 1 or 0, o))
   return wrap(o[0])
 end
+
+--- Returns f32 in t's shape: 1 where an element of t, of any dtype, is not 0 (NaN included), else 0.
+function K.truth(t) return K.scalar(C.ATOMO_NE, t:dtype() == "u8" and t:to "f32" or t, 0) end
 
 --- Returns g summed over the dimensions that broadcasting repeated, in like's shape; g itself if shapes agree.
 function K.sum_to(g, like)
@@ -127,6 +131,20 @@ function K.flipped(t)
   local m, n = h.ndim - 2, h.ndim - 1
   shape[m], shape[n], stride[m], stride[n] = shape[n], shape[m], stride[n], stride[m]
   return K.make_view(t, shape, stride, 0, h.ndim)
+end
+
+--- Raises unless keepdim is nil or a boolean: in other libraries sum(1, 2) sums over two dimensions.
+function K.check_flag(who, keepdim)
+  if keepdim ~= nil and type(keepdim) ~= "boolean" then
+    f.raise(("%s: keepdim is %s, expected true or false (one dimension at a time)"):format(who, number.text(keepdim)))
+  end
+end
+
+--- Returns a list of n ones: the sizes of a tensor that broadcasts to any of n dimensions.
+function K.ones(n)
+  local sizes = {}
+  for i = 1, n do sizes[i] = 1 end
+  return sizes
 end
 
 return K

@@ -1,19 +1,11 @@
---- Reductions: sum, mean, max, min, argmax, argmin, dot, norm.
+--- Reductions: sum, mean, max, min, argmax, argmin, dot.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local func = require("atomo.autograd").operator
-local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local ffi, C, check = f.ffi, f.C, f.check
 local Tensor, wrap, out, dimension = T.Tensor, T.wrap, T.out, T.dimension
-local unary, binary, scalar, view_as = K.unary, K.binary, K.scalar, K.view_as
-
---- Raises unless keepdim is nil or a boolean: in other libraries sum(1, 2) sums over two dimensions.
-local function check_flag(who, keepdim)
-  if keepdim ~= nil and type(keepdim) ~= "boolean" then
-    raise(("%s: keepdim is %s, expected true or false (one dimension at a time)"):format(who, number.text(keepdim)))
-  end
-end
+local binary, scalar, view_as, check_flag = K.binary, K.scalar, K.view_as, K.check_flag
 
 local function reduce(op, t, d, keepdim)
   local o = out()
@@ -117,15 +109,6 @@ function Tensor:dot_value(u)
   return f.number(result)
 end
 
---- p-norm of all elements as a Lua number, accumulated in double; not recorded. p > 0, default 2, math.huge allowed.
----@param p number?
----@return number
----@usage atomo.tensor({3, 4}):norm_value() --> 5
-function Tensor:norm_value(p)
-  check(C.atomo_norm(T.self_handle(self), p == nil and 2 or number.expect(p, "norm_value: p"), result))
-  return f.number(result)
-end
-
 Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
@@ -139,43 +122,3 @@ Tensor.dot = func {
     return ctx:needs(1) and scalar(C.ATOMO_MUL, b, s) or nil, ctx:needs(2) and scalar(C.ATOMO_MUL, a, s) or nil
   end,
 }
-
---- Returns t / n for an n that may be outside f32's range: t is first scaled by a power of two, which is exact.
-local function over(t, n)
-  local _, e = math.frexp(n)
-  local scale = n < math.huge and 2 ^ math.max(-126, math.min(126, -e)) or 1
-  return scalar(C.ATOMO_DIV, scale == 1 and t or scalar(C.ATOMO_MUL, t, scale), n * scale)
-end
-
-local norm = func {
-  name = "norm",
-  forward = function(ctx, t, p)
-    ctx:save(t)
-    ctx.value = t:norm_value(p)
-    return rounded(ctx.value)
-  end,
-  backward = function(ctx, g)
-    local t, p, n = ctx:saved(), ctx.inputs[2] or 2, ctx.value
-    local s = g:item()
-    if n == 0 then return T.zeros_like(t) end
-    if p == math.huge then
-      local hit = n == n and scalar(C.ATOMO_EQ, unary(C.ATOMO_ABS, t), n) or binary(C.ATOMO_NE, t, t)
-      return scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, hit, unary(C.ATOMO_SIGN, t)), s / hit:dot_value(hit))
-    end
-    local ratio = over(t, n)
-    if p == 2 then return scalar(C.ATOMO_MUL, ratio, s) end
-    local power = scalar(C.ATOMO_POW, unary(C.ATOMO_ABS, ratio), p - 1) -- Inf at 0 if p < 1: the gradient there is 0
-    local slope = scalar(C.ATOMO_MUL, binary(C.ATOMO_MUL, power, unary(C.ATOMO_SIGN, t)), s)
-    return binary(C.ATOMO_UNLESS, slope, scalar(C.ATOMO_EQ, t, 0))
-  end,
-}
-
---- p-norm of all elements (default p = 2), a scalar tensor with a gradient.
----@param p number? default 2; math.huge: the largest magnitude
----@param dim nil refused: the norm is of all elements
----@return atomo.Tensor a scalar
----@usage atomo.tensor({3, 4}):norm():item() --> 5
-function Tensor:norm(p, dim)
-  if dim ~= nil then raise "norm: takes no dimension, it is of all elements; t:square():sum(dim):sqrt() is by one" end
-  return norm(self, p ~= nil and number.expect(p, "norm: p") or nil)
-end

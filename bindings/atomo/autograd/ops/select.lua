@@ -6,10 +6,11 @@ local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local K = require "atomo.autograd.ops.kernels"
+local positions = require "atomo.autograd.ops.positions"
 local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
 local Tensor, is_tensor, dimension = T.Tensor, T.is_tensor, T.dimension
-local binary, scalar, sum_to = K.binary, K.scalar, K.sum_to
+local binary, sum_to = K.binary, K.sum_to
 
 local M = {}
 
@@ -60,7 +61,7 @@ function M.where(condition, a, b)
   if a:dtype() ~= b:dtype() then
     raise(("where: a is %s, b is %s, convert one (t:to \"f32\")"):format(a:dtype(), b:dtype()))
   end
-  local mask = scalar(C.ATOMO_NE, condition:dtype() == "f32" and condition or condition:to "f32", 0)
+  local mask = K.truth(condition)
   if a:dtype() ~= "f32" then return where_whole(mask, a, b) end
   return where(mask, a, b)
 end
@@ -74,50 +75,8 @@ function Tensor:where(condition, other) return M.where(condition, self, other) e
 
 -- ---- gather --------------------------------------------------------------------------------------------------------
 
---- Raises unless index fits t: equal numbers of dimensions, no size above t's except along d (0-based).
-local function check_index(t, d, index)
-  local h, k = t.h, T.expect(index, "gather: index", "i32").h
-  local fits = h.ndim == k.ndim
-  for i = 0, h.ndim - 1 do fits = fits and (i == d or k.shape[i] <= h.shape[i]) end
-  if not fits then
-    raise(("gather: index %s of tensor %s along dimension %d, expected as many dimensions and no size above the " ..
-      "tensor's elsewhere"):format(T.shape_text(index), T.shape_text(t), d + 1))
-  end
-  if h.numel >= 2 ^ 31 then raise(("gather: tensor of %d elements, at most 2^31 - 1"):format(h.numel)) end
-end
-
---- Returns the 1-based positions in t, read in row-major order, of the elements that index names along d (0-based).
-local function positions(t, d, index)
-  local h, k, n = t.h, index.h, t.h.ndim
-  local step, at, size = {}, {}, {} -- step: elements of t from one index of a dimension to the next
-  local stride = 1
-  for i = n, 1, -1 do
-    step[i], at[i], size[i] = i == d + 1 and 0 or stride, 0, k.shape[i - 1]
-    stride = stride * h.shape[i - 1]
-  end
-  local inner, most = 1, n > 0 and h.shape[d] or 1
-  for i = d + 1, n - 1 do inner = inner * h.shape[i] end
-  local result = T.empty(k.numel, "i32")
-  local from, to, base = index:data(), result:data(), 1
-  for r = 0, k.numel - 1 do
-    local v = from[r]
-    if v < 1 or v > most then
-      raise(("gather: index %d at position %d is outside 1 to %d"):format(v, r + 1, most))
-    end
-    to[r] = base + (v - 1) * inner
-    local i = n
-    while i > 0 do -- the next element of index in row-major order
-      at[i], base = at[i] + 1, base + step[i]
-      if at[i] < size[i] then break end
-      base, at[i] = base - size[i] * step[i], 0
-      i = i - 1
-    end
-  end
-  return result
-end
-
 local function gather(t, d, index)
-  return t:reshape(t.h.numel):index_select(1, positions(t, d, index)):reshape(index:shape())
+  return t:reshape(t.h.numel):index_select(1, positions.of_index(t, d, index, "gather")):reshape(index:shape())
 end
 
 --- Returns y in index's shape: y[i, j] = t[index[i, j], j] for dim = 1, t[i, index[i, j]] for dim = 2, and so on.
@@ -127,7 +86,7 @@ end
 ---@usage t:gather(2, atomo.tensor({{2}, {1}}, "i32")):get(1, 1) --> 2
 function Tensor:gather(dim, index)
   local d = self.h.ndim == 0 and 0 or dimension(self, dim, "gather")
-  check_index(self, d, index)
+  positions.check_index(self, d, index, "gather")
   return gather(self, d, index:contiguous())
 end
 

@@ -1,4 +1,4 @@
---- Variance and standard deviation.
+--- Variance, standard deviation, logsumexp.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"
@@ -60,3 +60,36 @@ local root = func {
 ---@return atomo.Tensor
 ---@usage atomo.tensor({1, 3}):std(1):item() > 1.4 --> true
 function Tensor:std(dim, opts) return root(variance(self, read(self, "std", dim, opts))) end
+
+--- log sum exp along a dimension, which the result keeps with size 1.
+local log_sum = func {
+  name = "logsumexp",
+  forward = function(ctx, t, dim)
+    local top = (t:max(dim, true))
+    local infinite = top:isinf()
+    local from = K.binary(C.ATOMO_UNLESS, top, infinite)
+    local sum = K.unary(C.ATOMO_EXP, K.binary(C.ATOMO_SUB, t, from)):sum(dim, true)
+    if ctx:needs(1) then -- the shares of the sum; of an infinite one, exp(t - top)
+      local whole = K.binary(C.ATOMO_MAXIMUM, K.binary(C.ATOMO_UNLESS, sum, infinite), infinite)
+      ctx:save(K.binary(C.ATOMO_DIV, K.unary(C.ATOMO_EXP, K.binary(C.ATOMO_SUB, t, top)), whole))
+    end
+    return K.binary(C.ATOMO_ADD, K.unary(C.ATOMO_LOG, sum), from)
+  end,
+  backward = function(ctx, g) return K.binary(C.ATOMO_MUL, ctx:saved(), g) end,
+}
+
+--- Returns log sum exp(t) of all elements, or along dim; large elements do not overflow. -Inf of no element.
+---@param dim integer? default: over all elements
+---@param keepdim boolean? true: keep the dimension with size 1
+---@return atomo.Tensor
+---@usage atomo.zeros(1):logsumexp():item() --> 0
+function Tensor:logsumexp(dim, keepdim)
+  K.check_flag("logsumexp", keepdim)
+  T.expect(self, "logsumexp: tensor", "f32")
+  if dim ~= nil then dim = dimension(self, dim, "logsumexp") + 1 end
+  local n = dim and self.h.shape[dim - 1] or self.h.numel
+  if n == 0 then return self:sum(dim, keepdim):log() end
+  local y = log_sum(self, dim)
+  if keepdim then return y end
+  return dim and y:squeeze(dim) or y:view {}
+end
