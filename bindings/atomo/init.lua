@@ -2,6 +2,7 @@
 -- `local atomo = require "atomo"`; README's tour and docs/ describe it. Most modules load on first use.
 require "atomo.core.names"
 local strict = require "atomo.core.strict"
+local raise = require("atomo.ffi").raise
 local atomo = {}
 
 -- Names of these modules that are also fields of atomo: loaded at once.
@@ -53,6 +54,9 @@ return setmetatable(atomo, {__index = function(self, name)
   if value ~= nil then
     rawset(self, name, value)
   elseif not tostring(name):find "^__" then
+    if type(rawget(atomo.Tensor, name)) == "function" then
+      raise(("atomo.%s: there is no such name; it is a method of tensors: t:%s(...)"):format(name, name))
+    end
     strict.unknown("atomo", name, self, lazy, lazy_names)
   end
   return value

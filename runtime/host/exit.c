@@ -7,12 +7,26 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Returns what to add to an error text of Lua about a tensor, for which Lua calls no metamethod; "" for other texts. */
+static const char *remedy_for(const char *text)
+{
+    if (!strstr(text, "attempt to compare table with number") && !strstr(text, "attempt to compare number with table"))
+        return "";
+    return " (if the table is a tensor: t:lt(x) compares its elements, as do le, gt, ge, eq and ne; t:item() < x, a "
+           "scalar)";
+}
+
 /* Pushes a text for the error value at index i: the value if it is a string, else by its __tostring, its field
  * `message`, or its type. */
 static void push_error_text(lua_State *L, int i)
 {
     if (lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER) {
         lua_pushvalue(L, i);
+        const char *text = lua_tostring(L, -1), *remedy = remedy_for(text);
+        if (*remedy) {
+            lua_pushfstring(L, "%s%s", text, remedy);
+            lua_remove(L, -2);
+        }
         return;
     }
     if (luaL_callmeta(L, i, "__tostring")) {

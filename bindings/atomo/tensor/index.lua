@@ -24,6 +24,16 @@ local instead = {
   unbind = "t:split(1, dim)",
   masked_fill = "atomo.where(mask, value, t)", softmax = "atomo.F.softmax(t)", log_softmax = "atomo.F.log_softmax(t)",
   is_leaf = "t.requires_grad", len = "t:size(1)", item_ = "t:item()", random_ = "t:uniform_(lo, hi)",
+  ["repeat"] = "t:tile(...), since repeat is a word of Lua", repeatTensor = "t:tile(...)",
+  repeat_interleave = "t:index_select(dim, index)", expand_as = "t:expand(u:shape())", view_as = "t:view(u:shape())",
+  type_as = "t:to(u:dtype())", clip = "t:clamp(lo, hi)", clip_ = "t:clamp_(lo, hi)", fmod = "t:remainder(u), or t % u",
+  floor_divide = "(t / u):floor()", amax = "t:max(dim)", amin = "t:min(dim)", any = "t:ne(0):sum():item() > 0",
+  all = "t:eq(0):sum():item() == 0", equal = "t:ne(u):sum():item() == 0", rsqrt = "t:sqrt():reciprocal()",
+  allclose = "(t - u):abs():max():item() <= tolerance", log2 = "t:log() / math.log(2)", tan = "t:sin() / t:cos()",
+  log10 = "t:log() / math.log(10)", outer = 'atomo.einsum("i,j->ij", t, u)', ger = 'atomo.einsum("i,j->ij", t, u)',
+  masked_fill_ = "t:copy_(atomo.where(mask, value, t))", addmm = "t + a:matmul(b)", baddbmm = "t + a:matmul(b)",
+  bincount = "atomo.zeros(n):index_add_(1, index, atomo.ones(index:size(1)))", movedim = "t:permute(...)",
+  scatter_ = "t:scatter_add_(dim, index, u), on a t of zeros", nansum = "atomo.where(t:isnan(), 0, t):sum()",
 }
 
 local function element(key)
@@ -65,6 +75,19 @@ local function near_of(key)
     nearest[key] = near
   end
   return near or nil
+end
+
+-- ---- operators of Lua that have one result for a whole tensor -------------------------------------------------------
+
+local function refuse_order()
+  raise("a < b of tensors: Lua takes only true or false as its result; a:lt(b) compares elements, as do le, gt, ge, " ..
+    "eq and ne; of scalars write a:item() < b:item()")
+end
+Tensor.__lt, Tensor.__le = refuse_order, refuse_order
+
+function Tensor.__concat()
+  raise('a .. b joins texts, and a tensor is none: write tostring(t), or t:item() for the number of a scalar; ' ..
+    "atomo.cat({a, b}, dim) joins tensors")
 end
 
 -- Called for a name that is neither a field nor a method.

@@ -50,6 +50,9 @@ describe("an unknown name of a tensor", function()
     unknown({"tensor.ndim", "write t:dim()"}, function() return t.ndim end)
     unknown({"tensor.numpy", "t:totable()"}, function() return t:numpy() end)
     unknown({"tensor.device", "main memory"}, function() return t.device end)
+    unknown({"tensor.repeat", "t:tile(...)", "a word of Lua"}, function() return t["repeat"](t, 2) end)
+    unknown({"tensor.masked_fill_", "atomo.where(mask, value, t)"}, function() return t:masked_fill_(t, 1) end)
+    unknown({"tensor.any", "t:ne(0):sum():item() > 0"}, function() return t:any() end)
   end)
 
   it("allows user-defined fields", function()
@@ -62,9 +65,45 @@ describe("an unknown name of a tensor", function()
   end)
 
   it("suggestions for other names exist", function()
-    local names = "t transpose dim numel to dtype int float totable data save_npy matmul split size item uniform_"
+    local names = "t transpose dim numel to dtype int float totable data save_npy matmul split size item uniform_ " ..
+      "tile index_select expand view clamp clamp_ remainder floor max min ne eq abs sqrt reciprocal log sin cos " ..
+      "copy_ permute index_add_ scatter_add_ isnan"
     for name in names:gmatch "%S+" do assert.equal("function", type(t[name]), name) end
     assert.is_truthy(atomo.where and atomo.F.softmax and atomo.F.log_softmax)
+  end)
+end)
+
+describe("a method of tensors as a function of atomo", function()
+  it("names the method", function()
+    for _, name in ipairs {"sum", "cumsum", "matmul", "add_"} do
+      local text = ("atomo.%s: there is no such name; it is a method of tensors: t:%s(...)"):format(name, name)
+      fails({"unknown_names_spec.lua:", text}, function() return atomo[name](atomo.ones(2)) end)
+    end
+    assert.is_nil(atomo.__add)
+  end)
+end)
+
+describe("an operator of Lua that has one result for a whole tensor", function()
+  local t = atomo.ones(2)
+
+  it("names the method instead", function()
+    for _, compare in ipairs {function() return t < t end, function() return t <= t end, function() return t > t end,
+      function() return t >= t end} do
+      fails({"unknown_names_spec.lua:", "a:lt(b) compares elements", "a:item() < b:item()"}, compare)
+    end
+    for _, join in ipairs {function() return "loss " .. t end, function() return t .. t end,
+      function() return t .. 1 end} do
+      fails({"unknown_names_spec.lua:", "write tostring(t), or t:item()", "atomo.cat({a, b}, dim)"}, join)
+    end
+  end)
+
+  it("says so of a freed tensor, and of % too", function()
+    local u = atomo.ones(2)
+    u:free()
+    fails({"unknown_names_spec.lua:", "mod: a tensor that was freed by :free()"}, function() return u % 2 end)
+    fails({"mod: a tensor that was freed"}, function() return 2 % u end)
+    fails({"concat: a tensor that was freed"}, function() return "a" .. u end)
+    fails({"lt: a tensor that was freed"}, function() return u < u end)
   end)
 end)
 

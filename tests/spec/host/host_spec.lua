@@ -29,6 +29,15 @@ describe("host options", function()
     assert.equal("in\ta\n", (spawn.host("- a", {stdin = "print('in', ...)"})))
   end)
 
+  spec("name the method for a comparison of a tensor with a number, which calls no metamethod", function()
+    local out, code = spawn.host {"-e", "local t = require 'atomo'.ones(2) if t < 3 then print(1) end"}
+    has(out, "attempt to compare table with number (if the table is a tensor: t:lt(x) compares its elements")
+    assert.equal(1, code)
+    has(spawn.host {"-e", "if 3 <= require 'atomo'.ones(2) then print(1) end"}, "t:lt(x) compares its elements")
+    local other = spawn.host {"-e", "if 3 < 'x' then print(1) end"}
+    assert.is_nil(other:find("tensor", 1, true))
+  end)
+
   spec("say versions and help", function()
     local out, code = spawn.host "--version"
     for _, name in ipairs {"atomo-lua", "luajit", "mpi", "blas", "fftw"} do has(out, name) end
