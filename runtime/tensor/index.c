@@ -64,7 +64,7 @@ int atomo_index_add(atomo_tensor *a, int dim, const atomo_tensor *index, const a
     }
     const atomo_tensor *from;
     atomo_tensor *hold;
-    ATOMO_TRY(atomo__operand(a, src, &from, &hold));
+    ATOMO_TRY(atomo__operand_apart(a, src, &from, &hold));
     for (int64_t r = 0; r < outer; r++)
         for (int64_t i = 0; i < n; i++) {
             const int64_t to = (r * m + atomo__i32(index)[i]) * inner, at = (r * n + i) * inner;

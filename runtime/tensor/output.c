@@ -77,9 +77,18 @@ int atomo__target(const atomo_tensor *t, const char *what)
 
 int atomo__operand(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use, atomo_tensor **hold)
 {
+    if (!same_view(target, x)) return atomo__operand_apart(target, x, use, hold);
     *hold = NULL;
     *use = x;
-    if (!may_overlap(target, x) || same_view(target, x)) return ATOMO_OK;
+    return ATOMO_OK;
+}
+
+int atomo__operand_apart(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use,
+                         atomo_tensor **hold)
+{
+    *hold = NULL;
+    *use = x;
+    if (!may_overlap(target, x)) return ATOMO_OK;
     ATOMO_TRY(atomo_tensor_new(x->dtype, x->ndim, x->shape, hold));
     *use = *hold;
     return atomo_copy(*hold, x); /* cannot fail: equal shapes, no shared memory */

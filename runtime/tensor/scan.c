@@ -62,6 +62,7 @@ int atomo_cumsum(const atomo_tensor *a, int dim, int reverse, atomo_tensor **out
     ATOMO_REQUIRE(dim >= 0, ATOMO_EARG, "cumsum: dimension %d, expected at least 1", dim + 1);
     lines l;
     ATOMO_TRY(lines_of(a, dim, "cumsum", &l));
+    ATOMO_TRY(atomo__expect_numbers(a, "cumsum"));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));
@@ -109,6 +110,7 @@ int atomo_prod(const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out)
         const bool reduced = dim < 0 || i == dim;
         if (!reduced || keepdim) shape[ndim++] = reduced ? 1 : a->shape[i];
     }
+    ATOMO_TRY(atomo__expect_numbers(a, "prod"));
     const atomo_tensor *c;
     atomo_tensor *hold;
     ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));

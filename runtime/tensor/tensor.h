@@ -60,11 +60,14 @@ int atomo__expect_argument(const atomo_tensor *t, int dtype, int ndim, const cha
  * dtype and shape; ESHAPE).
  * atomo__target: EARG if two elements of t share an address (an expanded view).
  * atomo__operand: *use = x, or a copy of x if target and x may overlap and are not the same view. *hold is the copy or
- * NULL; the caller frees it by atomo_tensor_free, also after a failure.
+ * NULL; the caller frees it by atomo_tensor_free, also after a failure. For kernels that work element by element.
+ * atomo__operand_apart: the same for other kernels; a copy of the same view, too.
  * atomo__apart: EARG if target and x may overlap. */
 int atomo__output(atomo_tensor **out, int dtype, int ndim, const double *shape, const char *what);
 int atomo__target(const atomo_tensor *t, const char *what);
 int atomo__operand(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use, atomo_tensor **hold);
+int atomo__operand_apart(const atomo_tensor *target, const atomo_tensor *x, const atomo_tensor **use,
+                         atomo_tensor **hold);
 int atomo__apart(const atomo_tensor *target, const atomo_tensor *x, const char *what);
 /* *first and *end = the address range of t's elements: the lowest byte, and one past the highest. */
 void atomo__extent(const atomo_tensor *t, uintptr_t *first, uintptr_t *end);

@@ -14,6 +14,17 @@ local calls = {
 for name in ("copy_ add_ sub_ mul_ div_ pow_ maximum_ minimum_"):gmatch "%S+" do
   calls[name] = function(t, u) return t[name](t, u) end
 end
+--- Returns the positions n, n - 1, ... 1 of t's first dimension, i32 [n].
+local function backwards(t)
+  local size = t:size(1)
+  return (size - atomo.arange(size)):to "i32"
+end
+function calls.index_add_(t, u) return t:index_add_(1, backwards(t), u:expand(t:shape())) end
+function calls.scatter_add_(t, u)
+  local sizes = {t:size(1)}
+  for d = 2, t:dim() do sizes[d] = 1 end
+  return t:scatter_add_(1, backwards(t):reshape(sizes):expand(t:shape()), u:expand(t:shape()))
+end
 local arguments = {fill_ = {3}, clamp_ = {2, 5}}
 
 local function names()

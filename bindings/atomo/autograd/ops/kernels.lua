@@ -26,7 +26,10 @@ function K.scalar(op, a, s, reverse)
 end
 
 --- Returns f32 in t's shape: 1 where an element of t, of any dtype, is not 0 (NaN included), else 0.
-function K.truth(t) return K.scalar(C.ATOMO_NE, t:dtype() == "u8" and t:to "f32" or t, 0) end
+function K.truth(t)
+  local compares = t.h.dtype == C.ATOMO_F32 or t.h.dtype == C.ATOMO_I32
+  return K.scalar(C.ATOMO_NE, compares and t or t:detach():to "f32", 0)
+end
 
 --- Returns g summed over the dimensions that broadcasting repeated, in like's shape; g itself if shapes agree.
 function K.sum_to(g, like)

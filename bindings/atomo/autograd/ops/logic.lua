@@ -9,11 +9,12 @@ local unary, binary, scalar, truth = K.unary, K.binary, K.scalar, K.truth
 
 local largest = 3.4028234663852886e38
 
---- Makes a question about f32 elements; i32 and u8 elements are all finite.
+--- Makes a question about floats; i32 and u8 elements are all finite.
 local function question(name, ask, of_integers)
   Tensor[name] = function(self)
-    if T.expect(self, name .. ": tensor"):dtype() ~= "f32" then return T.full(self:shape(), of_integers) end
-    return ask(self)
+    local dtype = T.expect(self, name .. ": tensor"):dtype()
+    if dtype == "i32" or dtype == "u8" then return T.full(self:shape(), of_integers) end
+    return ask(self:detach():to "f32")
   end
 end
 question("isnan", function(t) return binary(C.ATOMO_NE, t, t) end, 0)
