@@ -23,12 +23,7 @@ local raise, is_module = f.raise, visit.is_module
 local Module = {training = true, class_name = "Module", fixed = {}}
 Module.__index = Module
 
-local active, depth = {}, 0 -- modules being called, outermost first; an error leaves stale entries
-
-local function left(...)
-  depth = math.max(depth - 1, 0)
-  return ...
-end
+local function results(...) return ... end
 
 local arity = setmetatable({}, {__mode = "k"}) -- forward -> the number of arguments that it takes after self
 
@@ -52,9 +47,7 @@ local metamethods = {
     local forward = self.forward
     local most = arity[forward] or arity_of(forward)
     if select("#", ...) > most then check_surplus(self, most, ...) end
-    depth = depth + 1
-    active[depth] = self
-    return left(forward(self, ...))
+    return results(forward(self, ...)) -- no tail call: f.context finds this function on the stack
   end,
   __newindex = function(self, key, value) -- the first assignment of a field
     if self.fixed[key] then
@@ -241,11 +234,21 @@ function Module:evaluating(fn, ...)
   expect_function(self.class_name .. ": evaluating", fn)
   local modes = {}
   local function apply()
-    for i, entry in ipairs(self:named_modules()) do modes[i] = {entry[2], entry[2].training} end
+    for i, entry in ipairs(self:named_modules()) do
+      local m = entry[2]
+      modes[i] = {module = m, training = m.training, frozen = m._frozen}
+    end
     self:eval()
   end
   local function undo()
-    for _, mode in ipairs(modes) do rawset(mode[1], "training", mode[2]) end
+    for _, mode in ipairs(modes) do
+      local m = mode.module
+      if m._frozen and not mode.frozen then -- frozen meanwhile: unfreeze() restores the mode
+        rawset(m, "_mode_before", mode.training)
+      elseif m._frozen or not mode.frozen then -- else unfreeze() has set its mode
+        rawset(m, "training", mode.training)
+      end
+    end
   end
   return blocks.change(apply, undo, fn, ...)
 end
@@ -337,19 +340,35 @@ local function name_in(parent, child)
   return found
 end
 
---- Returns " [in Net > fc2: Linear]" for an error text: the modules being called. Stale entries, left by an earlier
---- error, are recognised because they do not contain the next one.
+--- Returns the modules being called, outermost first, in the running coroutine. They are read from the stack, so that
+--- nothing of an earlier call is left after an error.
+local function being_called()
+  local list, level = {}, 3
+  while true do
+    local info = debug.getinfo(level, "f")
+    if not info then return list end
+    if info.func == metamethods.__call then
+      local _, module = debug.getlocal(level, 1)
+      table.insert(list, 1, module)
+    end
+    level = level + 1
+  end
+end
+
+--- Returns " [in Net > fc2: Linear]" for an error text: the modules being called, from the outermost one that contains
+--- the next one, and so on; "" if there is none.
 function f.context()
-  local path, i = {}, depth
+  local active, path = being_called(), {}
+  local i = #active
   if i == 0 then return "" end
+  local bottom = active[i].class_name
   while i > 1 do
     local name = name_in(active[i - 1], active[i])
     if not name then break end
     table.insert(path, 1, name)
     i = i - 1
   end
-  local top, bottom = active[i].class_name, active[depth].class_name
-  depth = 0
+  local top = active[i].class_name
   if #path == 0 then return (" [in %s]"):format(top) end
   return (" [in %s > %s: %s]"):format(top, table.concat(path, " > "), bottom)
 end

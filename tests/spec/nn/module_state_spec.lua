@@ -117,6 +117,43 @@ describe("fields of a module", function()
   end)
 end)
 
+describe("the module that an error names", function()
+  local function misuse() return pcall(atomo.F.linear, atomo.ones(1, 3), atomo.ones(2, 2)) end
+
+  it("is none after an error of the user's in a forward, caught", function()
+    local m = module(function(m) m.fc = nn.Linear(2, 2) end)
+    getmetatable(m).forward = function(self, x)
+      self.fc(x)
+      error "on purpose"
+    end
+    assert.is_false(pcall(m, atomo.ones(1, 2)))
+    local _, text = misuse()
+    assert.is_nil(text:find("[in", 1, true), text)
+  end)
+
+  it("is none while a coroutine that yields in a forward is suspended, and the coroutine's own in it", function()
+    local m = module(function(m) m.fc = nn.Linear(2, 2) end)
+    getmetatable(m).forward = function(self)
+      coroutine.yield()
+      return self.fc(atomo.ones(1, 3))
+    end
+    local co = coroutine.create(function() return m() end)
+    assert(coroutine.resume(co))
+    local _, text = misuse()
+    assert.is_nil(text:find("[in", 1, true), text)
+    local _, inside = coroutine.resume(co)
+    assert.truthy(inside:find("[in Own > fc: Linear]", 1, true), inside)
+  end)
+
+  it("is that of the innermost call, through calls that a forward returns", function()
+    local outer, inner = module(function(m) m.fc = nn.Linear(2, 2) end), module(function() end)
+    inner.body = outer
+    getmetatable(inner).forward = function(self, x) return self.body(x) end
+    getmetatable(outer).forward = function(self, x) return self.fc(x) end
+    fails("[in Own > body > fc: Linear]", inner, atomo.ones(1, 3))
+  end)
+end)
+
 describe("a tensor in the place of a parameter", function()
   local ways = {
     function(m) m.weight = atomo.ones(2, 3) end, function(m) m.weight = m.weight * 0.5 end,
