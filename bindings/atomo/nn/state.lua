@@ -1,6 +1,7 @@
 --- Loads a module's state. Names and shapes are compared first, then all values are copied, or none.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local assign = require "atomo.tensor.assign"
 local autograd = require "atomo.autograd"
 local check_options = require "atomo.tensor.check_options"
 local raise = f.raise
@@ -61,21 +62,12 @@ local function unknown(values, known)
   return list
 end
 
---- Copies the values into the slots. A value that shares memory with a slot (two layers that swap their weights) is
---- copied before any slot changes.
 local function copy_all(slots, values)
-  local changes, given = {}, {}
+  local targets, given = {}, {}
   for _, slot in ipairs(slots) do
-    if slot.from then changes[tostring(slot.tensor.h.storage)] = true end
+    if slot.from then targets[#targets + 1], given[#given + 1] = slot.tensor, values[slot.from] end
   end
-  for i, slot in ipairs(slots) do
-    local value = values[slot.from]
-    local own = value and value ~= slot.tensor and changes[tostring(value.h.storage)]
-    given[i] = own and value:clone() or value
-  end
-  for i, slot in ipairs(slots) do
-    if slot.from then slot.tensor:copy_(given[i]) end
-  end
+  assign(targets, given)
 end
 
 --- See Module:load_state_dict. Returns {missing=, unexpected=} if opts.strict is false, else nil.

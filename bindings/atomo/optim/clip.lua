@@ -65,7 +65,11 @@ function M.clip_grad_norm(params, max_norm, norm_type)
   local total = M.grad_norm(params, norm_type)
   local factor = max_norm / (total + 1e-6)
   if factor < 1 then
-    for _, g in ipairs(gradients("clip_grad_norm", params)) do g:mul_(factor) end
+    local scaled = {} -- a tensor that is .grad of several parameters is scaled once
+    for _, g in ipairs(gradients("clip_grad_norm", params)) do
+      if not scaled[g] then g:mul_(factor) end
+      scaled[g] = true
+    end
   end
   return total
 end

@@ -7,6 +7,7 @@ local T = require "atomo.tensor"
 local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local expect_function = require "atomo.core.callable"
+local assign = require "atomo.tensor.assign"
 local autograd = require "atomo.autograd"
 local blocks = require "atomo.core.blocks"
 local O = require "atomo.tensor.check_options"
@@ -138,7 +139,9 @@ function EMA:load_state_dict(s, names)
     end
   end
   check_known(self, s, names)
-  for i, a in ipairs(self.averages) do a:copy_(s[key_of(self, i, names)]) end
+  local values = {}
+  for i in ipairs(self.averages) do values[i] = s[key_of(self, i, names)] end
+  assign(self.averages, values)
   self.updates = s.updates
 end
 

@@ -8,6 +8,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local length = require "atomo.core.list"
+local assign = require "atomo.tensor.assign"
 local check_options = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
 local holders = require "atomo.nn.holders"
@@ -223,16 +224,25 @@ local function check_complete(self, s)
   end
 end
 
-local function load_group(group, i, s)
-  for name in pairs(steps.state[group.kind]) do
-    local block = s[i .. "." .. name]
-    if block then
-      group:state_of(name)
-      group.state[name]:copy_(block)
-    elseif group.state[name] then
-      group.state[name]:zero_()
+--- Copies the blocks of all groups from s; a block that s lacks becomes zero.
+local function load_blocks(self, s)
+  local targets, values, absent = {}, {}, {}
+  for i, group in ipairs(self.groups) do
+    for name in pairs(steps.state[self.kind]) do
+      local value = s[i .. "." .. name]
+      if value then
+        group:state_of(name)
+        targets[#targets + 1], values[#values + 1] = group.state[name], value
+      elseif group.state[name] then
+        absent[#absent + 1] = group.state[name]
+      end
     end
   end
+  assign(targets, values)
+  for _, block in ipairs(absent) do block:zero_() end
+end
+
+local function load_group(group, i, s)
   local taken, own = s[i .. ".taken"], s[i .. ".lr"]
   for k = 1, #group.params do group.taken[k] = taken and taken:get(k) or s.steps end
   group.ratio = group.first_ratio
@@ -255,6 +265,7 @@ function Optimizer:load_state_dict(s)
     if problem then raise("load_state_dict: " .. problem) end
   end
   check_complete(self, s)
+  load_blocks(self, s)
   for i, group in ipairs(self.groups) do load_group(group, i, s) end
   self.steps, self.lr = s.steps, s.lr
 end

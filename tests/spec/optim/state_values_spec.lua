@@ -98,6 +98,41 @@ it("a norm of a high order neither overflows nor vanishes", function()
   end
 end)
 
+describe("a state that exchanges the object's own tensors", function()
+  it("gives each group of an optimizer the other's state", function()
+    local a, b = atomo.param {1, 2}, atomo.param {3, 4}
+    local o = optim.sgd {params = {{params = {a}}, {params = {b}}}, lr = 0.1, momentum = 0.9}
+    a.grad, b.grad = atomo.tensor {1, 2}, atomo.tensor {10, 20}
+    o:step()
+    local s = o:state_dict()
+    s["1.velocity"], s["2.velocity"] = s["2.velocity"], s["1.velocity"]
+    o:load_state_dict(s)
+    s = o:state_dict()
+    assert.same({10, 20}, s["1.velocity"]:narrow(1, 1, 2):totable())
+    assert.same({1, 2}, s["2.velocity"]:narrow(1, 1, 2):totable())
+  end)
+
+  it("exchanges averages of weights, and takes parameters as values without recording", function()
+    local e = optim.ema {params = {atomo.param {1}, atomo.param {2}}}
+    local s = e:state_dict()
+    e:load_state_dict {updates = 0, ["1"] = s["2"], ["2"] = s["1"]}
+    assert.same({2, 1}, {e.averages[1]:item(), e.averages[2]:item()})
+    e:load_state_dict {updates = 0, ["1"] = atomo.param {5}, ["2"] = s["1"]}
+    assert.same({5, 2}, {e.averages[1]:item(), e.averages[2]:item()})
+    assert.is_nil(e.averages[1].node)
+  end)
+end)
+
+describe("a gradient that several parameters share", function()
+  it("is clipped once", function()
+    local p, q = atomo.param {1}, atomo.param {1}
+    local g = atomo.tensor {3}
+    p.grad, q.grad = g, g
+    assert.is_true(math.abs(optim.clip_grad_norm({p, q}, 1) - 18 ^ 0.5) < 1e-6)
+    assert.is_true(math.abs(optim.grad_norm {p, q} - 1) < 1e-5)
+  end)
+end)
+
 describe("a norm of gradients of a high order", function()
   local function with(...)
     local list = {}
