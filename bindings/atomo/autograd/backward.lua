@@ -53,11 +53,14 @@ local function add_to_leaf(leaf, g)
 end
 
 --- Adds g to the leaf's .grad, now or at the end of the run. An addition to a nonzero .grad cannot be undone, so it is
---- deferred until nothing can fail any more (not in a nested run, nor with on_ready).
+--- deferred until nothing can fail any more (not in a nested run, nor with on_ready). In a coroutine, all are: while it
+--- is suspended, others may change a .grad, which undo() would overwrite.
 local function give_leaf(run, leaf, g)
   if g == leaf.grad then return end -- the operator wrote into .grad (grad_out)
   g.refs = (g.refs or 0) + 1
-  if touch(run, leaf) == "sum" and run.defers then
+  local later = run.defers_all
+  if later then leaf_grad.of(leaf, "backward") else later = touch(run, leaf) == "sum" and run.defers end
+  if later then
     if not tape_owns(g) then
       local copy = g:detach():clone()
       copy.refs = 1
@@ -89,6 +92,7 @@ function methods.grad_out(ctx, i)
   local g = leaf and slot == 0 and leaf_grad.of(leaf, ctx.op.name)
   if not (g and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
   local run, storage = running.value, g.h.storage
+  if run.defers_all then return nil end
   for k = 1, ctx.saved_count do -- a saved tensor, which backward reads, must not share the buffer
     local t = ctx.saved_tensors[k]
     if t and t.h.storage == storage then return nil end
@@ -267,7 +271,8 @@ function M.run(root, slot, gradient, opts)
   local nodes, uses = collect(root)
   local outer = running.value
   local run = {pending = {}, uses = uses, touched = {}, deferred = {}, on_ready = opts.on_ready,
-    defers = not (outer or opts.on_ready), added_to = nil}
+    defers = not (outer or opts.on_ready), defers_all = false, added_to = nil}
+  run.defers_all = run.defers and coroutine.running() ~= nil
   run.pending[root] = {}
   add_into(run.pending[root], slot, gradient)
   finish(run, outer, blocks.enter(running, run), pcall(pass_all, run, nodes, opts.retain_graph))

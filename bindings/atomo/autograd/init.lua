@@ -138,9 +138,20 @@ end
 
 local function observed(ctx, ...) return seen(ctx, C.atomo_time(), ctx.op.forward(ctx, ...)) end
 
+--- Raises for a result of a user's forward that is a table with a tensor: it would lose the tensor's gradient.
+local function refuse_table(ctx, y)
+  for _, item in pairs(y) do
+    if is_tensor(item) then
+      raise(("%s: forward returned a table of tensors, which get no gradient: return them one by one"):format(
+        ctx.op.name))
+    end
+  end
+end
+
 --- Replaces the results of a user's forward by new tensors over the same storage; those that share an argument's
 --- storage, or an earlier result's, are linked to it as views. earlier: list of results, nil if there is one.
 local function own_results(ctx, earlier, y, ...)
+  if type(y) == "table" and not (ctx.op.trusted or getmetatable(y)) then refuse_table(ctx, y) end
   if is_tensor(y) then
     local own = y:detach()
     for i = 1, ctx.count do

@@ -256,6 +256,39 @@ describe("a coroutine", function()
     assert.is_true(recording())
   end)
 
+  it("whose backward yields and then raises leaves what others have added to .grad meanwhile", function()
+    local failing = atomo.func {name = "yields", forward = function(_, x) return x * 1 end, backward = function()
+      coroutine.yield()
+      error "on purpose"
+    end}
+    for _, was in ipairs {"absent", "zero", "sum"} do
+      local w = atomo.param {1}
+      if was ~= "absent" then w.grad = atomo.tensor {7} end
+      if was == "zero" then w:zero_grad() end
+      local before = was == "sum" and 7 or 0
+      local co = coroutine.create(function() (failing(w) + w * 3):sum():backward() end)
+      assert(coroutine.resume(co))
+      w:sum():backward()
+      assert.equal(before + 1, w.grad:item())
+      assert.is_false((coroutine.resume(co)))
+      assert.equal(before + 1, w.grad:item())
+    end
+  end)
+
+  it("whose backward raises undoes one that was nested in it, and adds all of it where none raises", function()
+    for _, raises in ipairs {false, true} do
+      local w = atomo.param {1}
+      local nested = atomo.func {name = "nested", forward = function(_, x) return x * 1 end, backward = function(_, g)
+        atomo.enable_grad(function() (w * 5):sum():backward() end)
+        if raises then error "on purpose" end
+        return g
+      end}
+      local co = coroutine.create(function() (nested(w) + w * 3):sum():backward() end)
+      assert.equal(not raises, (coroutine.resume(co)))
+      if raises then assert.is_nil(w.grad) else assert.equal(9, w.grad:item()) end
+    end
+  end)
+
   it("that yields inside a backward lets others go backward, through the same graph too", function()
     local w = atomo.param {1}
     local waits = true

@@ -77,6 +77,23 @@ describe("ctx:save", function()
   end)
 end)
 
+describe("a table of tensors as a user-defined operator's result", function()
+  it("is refused while recording, since its tensors would lose their gradient", function()
+    local op = atomo.func {name = "pair", forward = function(_, x) return {x * 2, x * 3} end,
+      backward = function(_, g) return g end}
+    fails({"own_operator_spec.lua:", "pair: forward returned a table of tensors, which get no gradient"}, function()
+      op(atomo.param {1})
+    end)
+    assert.equal(2, op(atomo.tensor {1})[1]:item())
+    local other = atomo.func {name = "with_facts", forward = function(_, x) return x * 2, {count = 3} end,
+      backward = function(_, g) return g * 2 end}
+    local w = atomo.param {1}
+    local y, facts = other(w)
+    y:sum():backward()
+    assert.same({2, 3}, {w.grad:item(), facts.count})
+  end)
+end)
+
 describe("results of a user-defined operator that share memory", function()
   local function twice(part)
     return atomo.func {name = "twice", forward = function(_, x)
