@@ -7,6 +7,7 @@ local raise = require("atomo.ffi").raise
 ---@param what string
 ---@return integer
 return function(t, what)
+  if type(t) ~= "table" then raise(("%s: got a %s, expected a list"):format(what, type(t))) end
   local n = table.maxn(t)
   for i = 1, n do
     if t[i] == nil then raise(("%s: entry %d is nil, but entry %g is there"):format(what, i, n)) end

@@ -191,7 +191,11 @@ local handles, which = list_type(most), ffi.new "int[1]"
 ---@usage atomo.find_nonfinite {atomo.ones(2), atomo.full({2}, 0 / 0)} --> 2
 function T.find_nonfinite(list, n)
   local holes = n ~= nil
-  n = n or length(list, "find_nonfinite")
+  if holes and type(list) == "table" then
+    n = number.expect_whole(n, "find_nonfinite: n", 0)
+  else
+    n = length(list, "find_nonfinite")
+  end
   if n > most then
     most = 2 * n
     handles = list_type(most)

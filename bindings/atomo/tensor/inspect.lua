@@ -41,7 +41,8 @@ local function dimension(t, d, what)
   local n = T.self_handle(t).ndim
   local i = number.whole(d, -n, n)
   if not i or i == 0 then
-    raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what, tostring(d), n, n, n))
+    raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what,
+      type(d) == "table" and "{...} (one at a time)" or tostring(d), n, n, n))
   end
   return i < 0 and n + i or i - 1
 end
@@ -143,6 +144,7 @@ end
 ---@usage t:set(1, 1, 9):get(1, 1) --> 9
 function Tensor:set(...)
   local n = select("#", ...)
+  if n == 0 then raise "set: value is missing, expected indices and a number" end
   local value = number.element((select(n, ...)), self:dtype(), "set: value")
   local index = {...}
   local at = offset_of(self, "set", unpack(index, 1, n - 1))

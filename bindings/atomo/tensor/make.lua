@@ -189,11 +189,14 @@ end
 ---@param t atomo.Tensor
 ---@return atomo.Tensor
 ---@usage atomo.empty_like(atomo.ones(2, 3)):size(2) --> 3
-function T.empty_like(t) return T.create(t.h.shape, t.h.ndim, t.h.dtype) end
+function T.empty_like(t)
+  if not T.is_tensor(t) then T.expect(t, "empty_like: tensor") end
+  return T.create(t.h.shape, t.h.ndim, t.h.dtype)
+end
 --- Makes a tensor of zeros of the same shape and dtype.
 ---@param t atomo.Tensor
 ---@return atomo.Tensor
 ---@usage atomo.zeros_like(atomo.ones(2)):sum():item() --> 0
-function T.zeros_like(t) return T.empty_like(t):zero_() end
+function T.zeros_like(t) return T.empty_like(T.expect(t, "zeros_like: tensor")):zero_() end
 
 return T

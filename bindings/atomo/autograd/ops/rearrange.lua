@@ -1,6 +1,7 @@
 --- Elements in another order or number: flip, tile; triangles of matrices: tril, triu. All return copies.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local where = require("atomo.autograd.ops.select").where
 local raise = f.raise
@@ -20,7 +21,7 @@ end
 ---@usage t:flip(1):get(1, 1) --> 3
 function Tensor:flip(...)
   local dims = type((...)) == "table" and (...) or {...}
-  if #dims == 0 then raise "flip: no dimension is named; t:flip(1) reverses the first" end
+  if length(dims, "flip: dimensions") == 0 then raise "flip: no dimension is named; t:flip(1) reverses the first" end
   local y, seen = self, {}
   for _, dim in ipairs(dims) do
     local d = dimension(self, dim, "flip") + 1
@@ -40,7 +41,9 @@ end
 ---@usage t:tile(2, 3):size(2) --> 6
 function Tensor:tile(...)
   local counts = type((...)) == "table" and {unpack((...))} or {...}
-  if #counts == 0 then raise "tile: no count is given; t:tile(2, 3) repeats twice down, three times across" end
+  if length(counts, "tile: counts") == 0 then
+    raise "tile: no count is given; t:tile(2, 3) repeats twice down, three times across"
+  end
   for i, n in ipairs(counts) do counts[i] = number.expect_whole(n, ("tile: count %d"):format(i), 0) end
   while #counts < self.h.ndim do table.insert(counts, 1, 1) end
   local sizes = self:shape()

@@ -16,6 +16,7 @@ local M = {}
 local function sizes_for(t, what, ...)
   local sizes = type((...)) == "table" and {unpack((...))} or {...}
   local known, unknown = 1, nil
+  list_length(sizes, what .. ": sizes")
   for i, given in ipairs(sizes) do
     local n = number.whole(given, -1)
     if not n then
@@ -123,6 +124,7 @@ local permute = func {
 ---@usage atomo.ones(2, 3, 4):permute(3, 1, 2):size(1) --> 4
 function Tensor:permute(...)
   local order, seen = {...}, {}
+  list_length(order, "permute: dimensions")
   if #order ~= self.h.ndim then
     raise(("permute: %d dimensions named, the tensor has %d"):format(#order, self.h.ndim))
   end

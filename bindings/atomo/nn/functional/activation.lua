@@ -8,27 +8,29 @@ local wrap, out, dense = T.wrap, T.out, S.dense
 
 local F = {}
 
---- Makes an activation. keep: the tensor that backward needs, "input" or "result".
-local function activation(name, kind, keep)
+--- Makes an activation. keep: the tensor that backward needs, "input" or "result". sloped: has it a slope as a second
+--- argument?
+local function activation(name, kind, keep, sloped)
   return func {
     name = name,
     forward = function(ctx, x, a)
       local o = out()
       x = dense(x, name .. ": input")
-      check(C.atomo_activation(kind, x.h, a or 0, o))
+      check(C.atomo_activation(kind, x.h, sloped and a or 0, o))
       local y = wrap(o[0])
       ctx:save(keep == "result" and y:detach() or x)
       return y
     end,
     backward = function(ctx, gy)
       local o = out()
-      check(C.atomo_activation_backward(kind, ctx:saved().h, ctx.inputs[2] or 0, dense(gy, name .. ": gy").h, o))
+      local slope = sloped and ctx.inputs[2] or 0
+      check(C.atomo_activation_backward(kind, ctx:saved().h, slope, dense(gy, name .. ": gy").h, o))
       return wrap(o[0])
     end,
   }
 end
 
-local leaky_relu = activation("leaky_relu", C.ATOMO_LEAKY_RELU, "input")
+local leaky_relu = activation("leaky_relu", C.ATOMO_LEAKY_RELU, "input", true)
 
 --- x if x > 0, else negative_slope (default 0.01) * x.
 ---@param x atomo.Tensor

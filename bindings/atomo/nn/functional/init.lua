@@ -238,9 +238,9 @@ end
 ---@return atomo.Tensor
 ---@usage F.avg_pool2d(x, 2):size(2) --> 4
 function F.avg_pool2d(x, kernel, opts)
+  local win = window.pooling("avg_pool2d", kernel, opts)
   local include = not opts or opts.count_include_pad ~= false
-  return avg_pool2d(x, window.pooling("avg_pool2d", kernel, opts), include and 1 or 0,
-    opts and opts.divisor_override or 0)
+  return avg_pool2d(x, win, include and 1 or 0, opts and opts.divisor_override or 0)
 end
 
 --- Mean over all positions: [N,H,W,C] -> [N,C].
