@@ -32,7 +32,7 @@ describe("an argument too many is refused:", function()
   it("dimensions of flatten, a second one of norm", function()
     refused("flatten: .*nn.Flatten", function() return atomo.zeros(2, 3, 4):flatten(2) end)
     refused("norm: keepdim is 2.*one dimension at a time", function() return a:norm(2, 1, 2) end)
-    refused("norm: dimension table", function() return a:norm(2, {1, 2}) end)
+    refused("norm: dimension {...}", function() return a:norm(2, {1, 2}) end)
   end)
 
   it("of an optimizer: a second table, a closure", function()

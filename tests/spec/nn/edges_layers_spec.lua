@@ -59,15 +59,16 @@ describe("every name that numbers go through", function()
   -- Reasons why a name has no case.
   local without = {
     T = {
-      moves = "bytes cat clone contiguous copy_ data detach dim dtype expand flatten get index_select " ..
+      moves = "bytes cat clone contiguous copy_ data detach dim dtype element_size expand flatten get index_select " ..
         "is_contiguous item keep narrow numel permute reshape save_npy select set shape size squeeze t to totable " ..
         "transpose unsqueeze view",
       ["selecting_spec, sums_spec"] = "argsort chunk gather sort split std topk var where",
       ["in place or converting: edges_inplace_spec"] = "abs_ add_ axpy_ clamp_ div_ exp_ fill_ float int log_ " ..
         "maximum_ minimum_ mul_ neg_ pow_ relu_ sigmoid_ sqrt_ sub_ tanh_ zero_",
+      ["adding_spec, in_place_spec"] = "index_add_ scatter_add_",
       ["a Lua number: integers_spec, edges_rest_spec"] = "count_nonfinite dot_value norm_value",
       random = "normal_ uniform_",
-      ["no numbers"] = "__index __newindex __tostring __gc backward free requires_grad_ zero_grad",
+      ["no numbers"] = "__concat __index __le __lt __newindex __tostring __gc backward free requires_grad_ zero_grad",
     },
     F = {
       ["edges_rest_spec"] = "accuracy dropout self_attention",
