@@ -16,7 +16,7 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"model", "string", "resnet18", "network: resnet18, resnet20, vgg11, ..., or a file"},
-    {"batch", "int", 4, "batch", min = 1, unit = "images"},
+    {"batch", "int", 4, "images in the batch", min = 1, unit = "images"},
     {"threads", "int", 1, "threads", min = 1, unit = "threads"},
     {"seed", "int", 0, "seed of weights, images and gradients", min = 0},
   },

@@ -33,9 +33,9 @@ local opts = cli.parse {
     {"steps", "int", 10, "timed steps, after two warm-up steps", min = 1, unit = "steps"},
     {"conv", "choice", "default", "engine of the convolutions; default: ATOMO_CONV, else auto: Winograd where it pays",
       choices = {"default", "auto", "direct", "winograd", "onednn", "gemm"}},
-    {"precision", "choice", "fp32", "of the operands of matrix products; both: in turns, and how many times as fast " ..
-      "bf16 is", choices = {"fp32", "bf16", "both"}},
-    {"activations", "choice", "fp32", "in precision bf16, what layers keep for the backward",
+    {"precision", "choice", "fp32", "format of the operands of matrix products; both: fp32 and bf16 in turns, and " ..
+      "how many times as fast bf16 is", choices = {"fp32", "bf16", "both"}},
+    {"activations", "choice", "fp32", "with --precision bf16: format of what layers keep for backward",
       choices = {"fp32", "bf16"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
     {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},

@@ -14,8 +14,8 @@ local opts = atomo.cli.parse {
   options = {
     {"size", "int", 8000, "number of tokens; fewer if no further pair occurs twice", min = 257, max = 2 ^ 20,
       unit = "tokens"},
-    {"output", "string", nil, "file to write; complete, or as before", metavar = "FILE", alias = {"o"},
-      required = true},
+    {"output", "string", nil, "file to write; if the program is stopped, the file stays as it was",
+      metavar = "FILE", alias = {"o"}, required = true},
   },
   positional = {{"text", "string", nil, "text files", required = true, repeated = true, metavar = "TEXT"}},
 }

@@ -9,16 +9,16 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 usage() {
   cat <<'USAGE'
 usage: sh scripts/mpirun.sh [--restarts N [--min-ranks M]] MPIRUN'S OPTIONS PROGRAM ARGUMENTS
-  --restarts N   when a rank or a host is lost, start the job again, at most N times, on the hosts of --host or
-                 --hostfile that answer. A run that saves (--save DIR) continues from its newest generation
-                 Also with --restarts 0, SIGTERM has a run that saves save and stop, and the exit code is then 75
+  --restarts N   if a rank or a host is lost, start the job again, at most N times, on the hosts of --host or
+                 --hostfile that answer. A run with --save DIR continues from its newest checkpoint. With this option
+                 (--restarts 0, too) SIGTERM makes such a run save and end with exit code 75, and SIGUSR1 makes it save
+                 and continue; without it, SIGTERM ends mpirun itself, with exit code 1
   --min-ranks M  give up if the hosts that answer have room for fewer than M ranks (default: the ranks of -n)
   --help         this text; mpirun --help has the other options
 examples:
   sh scripts/mpirun.sh -n 2 build/atomo-lua scripts/train_cifar.lua
   sh scripts/mpirun.sh --restarts 3 -n 2 build/atomo-lua scripts/train_cifar.lua --save run --save-every 10m --resume auto
   sh scripts/mpirun.sh --restarts 3 --min-ranks 2 --hostfile hosts -n 4 build/atomo-lua scripts/train_cifar.lua --save run
-With --restarts, SIGUSR1 has it save and continue. Without, SIGTERM reaches mpirun itself, which ends with 1.
 exit codes: the job's (1, 2 and 130 are not started again); 2 for wrong use of the options above
 USAGE
 }

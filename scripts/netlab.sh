@@ -13,7 +13,7 @@ usage: sh scripts/netlab.sh run N RATE [options] -- COMMAND...   up, exec, down 
        sh scripts/netlab.sh down [--name NAME]                   ends its processes and removes the network
   N              2 to 64 hosts, 10.78.0.1 to 10.78.0.N, named h1 to hN
   RATE           rate of every link, each way: 500kbit, 100mbit, 10gbit, or none (not shaped)
-  --delay T      longer round trips between hosts, by T such as 40ms (a country), 100ms (an ocean)
+  --delay T      adds T to round trips between hosts: 40ms (across a country), 100ms (across an ocean)
   --per-host K   ranks per host (default 1); ranks of one host share memory
   --mca KEY VAL  passed to mpirun
   --name NAME    name of the network (default lab), for several networks at once

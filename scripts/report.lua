@@ -28,7 +28,7 @@ local opts = cli.parse {
       "installed)", metavar = "PREFIX"},
     {"plot", "string", "", "draw the losses over the steps as FILE.svg (and FILE.png if a converter is " ..
       "installed)", metavar = "FILE"},
-    {"reach", "number", 0, "show when each run first reaches this test accuracy; 0: do not", min = 0, max = 1},
+    {"reach", "number", 0, "show when each run first reaches this test accuracy; 0: off", min = 0, max = 1},
     {"logs", "list", nil, "more log files"},
   },
   positional = {{"log", "string", nil, "log file", repeated = true}},

@@ -41,7 +41,7 @@ local opts = cli.parse {
       metavar = "FILE"},
     {"check-ranks", "list", {2, 4, 8}, "with --check: numbers of hosts", of = "int"},
     {"check-rate", "string", "100mbit", "with --check: link rate"},
-    {"check-delay", "string", "", "with --check: longer round trips between hosts, such as 40ms; without: none",
+    {"check-delay", "string", "", "with --check: time added to round trips between hosts, such as 40ms",
       metavar = "TIME"},
     {"check-settings", "string", "none/allreduce entry:ratio=64/allgather entry:ratio=64/sharded",
       "with --check: COMPRESSOR/TOPOLOGY pairs, separated by spaces"},

@@ -34,7 +34,7 @@ local opts = atomo.cli.parse {
     {"ranks", "int", 2, "ranks", min = 1},
     {"time-steps", "int", 0, "train in shared memory and time N steps of each compressor on the network, whose " ..
       "losses must be bit-identical; 0: train on the network", min = 0, unit = "steps"},
-    {"warm", "int", 3, "with --time-steps: first N steps that do not count", min = 0, unit = "steps"},
+    {"warm", "int", 3, "with --time-steps: the first N of them are not timed", min = 0, unit = "steps"},
     {"model", "string", "resnet20", "network of models/, or a file"},
     {"data", "string", "", "folder with the binary files of CIFAR-10 or CIFAR-100; if absent: the synthetic set",
       metavar = "DIR"},
@@ -174,7 +174,7 @@ local function describe()
     opts.data, opts.ranks, opts.batch, common.network.name))
   if opts.time_steps > 0 then
     print(("Accuracies are of runs in shared memory; times are steps times the median of %d steps on the network, " ..
-      "the same ones bit for bit."):format(opts.time_steps - opts.warm))
+      "bit-identical to the trained ones."):format(opts.time_steps - opts.warm))
   end
 end
 

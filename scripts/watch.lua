@@ -17,7 +17,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/watch.lua run.jsonl --once --width 80",
   },
   options = {
-    {"every", "number", 2, "time between two looks", above = 0, max = 3600, unit = "seconds"},
+    {"every", "number", 2, "time between two updates of the screen", above = 0, max = 3600, unit = "seconds"},
     {"once", "flag", false, "print the screen once and exit, as without a terminal"},
     {"width", "int", 0, "columns; 0: those of the terminal, else 100", min = 0, max = 1000},
     {"height", "int", 14, "rows of a chart", min = 7, max = 200},

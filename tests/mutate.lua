@@ -24,8 +24,8 @@ usage: atomo-lua tests/mutate.lua [--cover] [--seed N] [--count N] [--jobs N] [-
   --cover      measures which lines each test unit runs, and plants nothing
   --seed N     which faults are planted (1)          --count N    how many are judged (200)
   --jobs N     mutants judged side by side (1)       --dir DIR    copies of the tree and verdicts (build/mutate)
-  --only TEXT  files whose name holds TEXT           --budget N   seconds of tests a mutant (no limit); what survives
-  --list       shows the faults, and plants none                  them is judged again under a larger budget
+  --only TEXT  files whose name contains TEXT        --budget N   seconds of tests per mutant (no limit); a mutant that
+  --list       shows the faults, and plants none                  survives is judged again under a larger budget
   --report     shows the verdicts so far
 ]]
 

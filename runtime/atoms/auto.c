@@ -25,8 +25,8 @@ static const struct atomo__option options[] = {
      "steps between searches for the best family of a tensor; 0: as often as costs 5 % of the encoding"},
     {"keep", ATOMO_OPTION_INT, 1, 1, 1e6, NULL, "steps that a spectral basis is kept (svd's every)"},
     {"prefer", ATOMO_OPTION_ENUM, 0, 0, 1, "variance|accuracy",
-     "the family of least variance; or, as training does unless told, of least harm: entries count twice, svd 32 "
-     "times, a nanosecond of coding an entry as 1/30 of the gradient's square"},
+     "choose the family of least variance; or, for accuracy (the default in training), of least variance times 2 for "
+     "entries and 32 for svd, plus coding time: a nanosecond per entry as 1/30 of the gradient's square"},
     {0}};
 
 static const struct auto_family *first_of(int slot)

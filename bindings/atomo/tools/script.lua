@@ -52,10 +52,11 @@ function M.options(own, d)
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"message-buckets", "int", 0, "parts in which a step's messages are sent; fewer wait less on links of high " ..
       "latency, more overlap with backward; 0: 6, or 3 over sharded, or what topology auto chooses", min = 0, max = 64},
-    {"precision", "choice", "fp32", "of the operands of matrix products; bf16: rounded to 16 bits, which CPUs with " ..
-      "AMX or AVX512-BF16 multiply faster. Weights, sums and the optimizer are fp32", choices = {"fp32", "bf16"}},
-    {"activations", "choice", "fp32", "with --precision bf16, what layers keep for the backward; bf16: in 16 bits, " ..
-      "which takes less memory and more time", choices = {"fp32", "bf16"}},
+    {"precision", "choice", "fp32", "format of the operands of matrix products; bf16: rounded to 16 bits, which " ..
+      "CPUs with AMX or AVX512-BF16 multiply faster. Weights, sums and the optimizer are fp32",
+      choices = {"fp32", "bf16"}},
+    {"activations", "choice", "fp32", "with --precision bf16: format of what layers keep for backward; bf16: 16 " ..
+      "bits, which takes less memory and more time", choices = {"fp32", "bf16"}},
     {"seed", "int", 0, "seed of initial weights, data order, augmentation, dropout and sampling", min = 0},
     {"threads", "int", 0, "threads of each rank; 0: cores of the host / ranks on it", min = 0, unit = "threads"},
     {"config", "string", nil, "settings from a file: *.lua that returns {batch = 64, [\"weight-decay\"] = 0}, or " ..
@@ -63,8 +64,9 @@ function M.options(own, d)
     {"repeat", "string", nil, "settings of an earlier run: a log (*.jsonl, its last run) or a folder of " ..
       "checkpoints; --config and the command line override them; where it saved, logged and resumed from is left out",
       metavar = "RUN", reads = settings.of_run},
-    {"save", "string", "", "folder of checkpoints: one folder step-N each, complete or absent; latest and best " ..
-      "name one of them. SIGUSR1 saves, SIGTERM saves and stops with exit code 75", metavar = "DIR", per_run = true},
+    {"save", "string", "", "folder of checkpoints, each a folder step-N that is complete or absent; latest and " ..
+      "best name one of them. SIGUSR1 saves, SIGTERM saves and stops with exit code 75", metavar = "DIR",
+      per_run = true},
     {"save-every", "string", "", "steps between checkpoints, or a time: 30s, 10m, 2h; none: every epoch. Also at " ..
       "the end of the run, and when a test result is the best so far", metavar = "N|TIME", per_run = true},
     {"keep", "int", 3, "newest checkpoints to keep, besides latest and best; 0: all", min = 0},
@@ -80,9 +82,8 @@ function M.options(own, d)
     {"check-replicas", "flag", false, "check every 100 steps and every epoch that all replicas are bit-identical"},
     {"eval-every", "int", d.eval_every, "evaluate on the test set every N epochs; 0: never", min = 0, unit = "epochs"},
     {"max-steps", "int", 0, "stop after N steps; the schedule ends there too; 0: no limit", min = 0, unit = "steps"},
-    {"stop-after", "int", 0, "stop after N steps of an unchanged schedule: the first N steps of the whole run, bit " ..
-      "for bit; 0: no limit",
-      min = 0, unit = "steps"},
+    {"stop-after", "int", 0, "stop after N steps, with the schedule of the whole run: they are bit-identical to its " ..
+      "first N; 0: no limit", min = 0, unit = "steps"},
     {"stall-warn", "number", 60, "warn after X seconds without progress, naming the ranks that are missing; 0: never",
       min = 0, unit = "seconds"},
     {"stall-abort", "number", 600, "end the job after X seconds without progress; 0: never", min = 0, unit = "seconds"},

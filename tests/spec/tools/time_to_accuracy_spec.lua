@@ -67,7 +67,7 @@ describe("time_to_accuracy.lua", function()
     local out, code = spawn.run(driver("b", ("--compress entry --lr 0.01 --time-steps 2 --warm 1 --launch 'sh %s'%s")
       :format(net, short)), {timeout = 60})
     assert.equal(0, code, out)
-    has(out, "the same ones bit for bit")
+    has(out, "bit-identical to the trained ones")
     local r = results("b").results[1].runs[1]
     assert.is_true(math.abs(r.points[1].seconds - 2 * r.step_ms / 1e3) < 1e-9)
     local other = launcher("other.sh", "exec mpirun --oversubscribe -n 2 \"$@\" --weight-decay 0.3\n")
