@@ -97,6 +97,18 @@ static inline int check_done(void)
         }                                                                                                              \
     } while (0)
 
+/* Returns the index of compressor i's option `key`, which must be there: others may follow it. */
+static inline int check_option(int i, const char *key)
+{
+    atomo_codec_info about;
+    atomo_option_info option;
+    REQUIRE(atomo_codec_about(i, &about) == ATOMO_OK);
+    for (int j = 0; j < about.options; j++)
+        if (atomo_codec_option(i, j, &option) == ATOMO_OK && strcmp(option.key, key) == 0) return j;
+    check_report(false, __FILE__, __LINE__, "%s has no option %s", about.name, key);
+    return 0;
+}
+
 /* ---- small helpers over tensors ---------------------------------------------------------------------------------- */
 
 /* A new f32 tensor [m] or [m,n] (n >= 0); NULL is counted as a failure. */

@@ -81,7 +81,7 @@ static void every_compressor(void)
             if (about.name[0] == '_' || *atomo_codec_missing(i)) continue;
             REQUIRE(about.options <= MOST);
             for (int j = 0; j < about.options; j++) option[j] = NAN;
-            option[about.options - 1] = feedback;
+            option[check_option(i, "ef")] = feedback;
             memset(&dense, 0, sizeof dense);
             memset(&strided, 0, sizeof strided);
             const bool made = side_new(&dense, &about, option, NULL) && side_new(&strided, &about, option, strides);
@@ -94,6 +94,10 @@ static void every_compressor(void)
                 check_report(same_average(&dense, &strided), __FILE__, __LINE__, "%s: averages differ in step %d",
                              about.name, step);
             }
+            atomo_tensor *residual = NULL;
+            check_report(!made || (atomo_codec_residual(dense.codec, 1, &residual) == ATOMO_OK) == feedback, __FILE__,
+                         __LINE__, "%s: ef=%d, and %s residual", about.name, feedback, residual ? "a" : "no");
+            atomo_tensor_free(residual);
             side_free(&dense);
             side_free(&strided);
         }

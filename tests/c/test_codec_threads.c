@@ -59,7 +59,7 @@ static int run(int i, bool feedback, uint32_t *crc)
     *crc = 0;
     ATOMO_TRY(atomo_codec_about(i, &about));
     for (int j = 0; j < about.options; j++) option[j] = NAN;
-    option[about.options - 1] = feedback;
+    option[check_option(i, "ef")] = feedback;
     int rc = ATOMO_OK;
     for (int t = 0; rc == 0 && t < TENSORS; t++) {
         rc = atomo_tensor_new(ATOMO_F32, tensors[t].ndim, tensors[t].shape, &grads[t]);
