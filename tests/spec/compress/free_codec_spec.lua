@@ -68,12 +68,22 @@ describe("a free compressor", function()
     assert.is_true(math.abs(s.square / g:norm_value(2) ^ 2 - 1) < 1e-6)
   end)
 
-  it("sends the gradient itself where its result takes as many bytes", function()
-    atomo.codec("wasteful", {encode = function(x) return {x, x} end, decode = function(parts) return parts[1] end})
+  it("sends decoded entries where its result takes as many bytes as they", function()
+    atomo.codec("wasteful", {encode = function(x) return {x, x} end, decode = function(parts) return parts[1] / 2 end})
     local c = atomo.compressor "wasteful"
     local m = c:encode(g)
     assert.equal(24 + 4 * 72, m.nbytes)
-    assert.equal(0, (c:decode(m) - g):norm_value(math.huge))
+    assert.equal(0, (c:decode(m) - g / 2):norm_value(math.huge))
+  end)
+
+  it("is unbiased where its draws decide how long its result is", function()
+    atomo.codec("coin", {unbiased = true, -- 0 or twice the gradient, which takes more bytes than the gradient
+      encode = function(x, _, info) return info.rand(1):item() < 0.5 and 0 or {x, x} end,
+      decode = function(parts, shape)
+        return type(parts) == "number" and atomo.zeros(shape) or parts[1] + parts[2]
+      end})
+    local report = atomo.verify("coin", {draws = 400})
+    assert.is_true(report.pass, tostring(report))
   end)
 
   it("gives the same in one step and streamed, and decodes all ranks' messages", function()

@@ -165,13 +165,13 @@ local function decomposition(name, t)
   end)
 end
 
---- Declares a free compressor, with the verbs of GRACE: encode(g, options, info) returns what is sent, a tensor (f32,
---- i32 or u8), a text, a number, or a list of these; decode(parts, shape, options) returns the gradient of that shape.
+--- Declares a free compressor, with the verbs of GRACE: encode(g, options, info) returns what is sent, a tensor, a
+--- text, a number, or a list of these; decode(parts, shape, options) returns the gradient of that shape.
 --- decode runs on other ranks and knows only the message. info: {tensor=, name=, step=, rank=, state= (as in
 --- atomo.decomposition), rand= (rand(2, 3): uniform numbers, keyed by seed, step, rank and tensor)}. unbiased = true
 --- claims E decode(encode(g)) = g; variance(g, options) claims E||ghat - g||^2 (absent: measured), bytes(shape,
---- options) the most bytes of encode's result. verify checks these. Option ef adds error feedback. The gradient itself
---- is sent where encode's result takes as many bytes.
+--- options) the most bytes of encode's result. verify checks these. Option ef adds error feedback. If encode's
+--- result takes as many bytes as the gradient, the entries that decode makes of it are sent.
 ---@param name string
 ---@param t {encode: function, decode: function, unbiased: boolean?, variance: function?, bytes: function?}
 ---@usage atomo.codec("halves_ref", {encode = function(g) return g:mul(2):int() end,

@@ -3,8 +3,10 @@
 -- figures, and the methods of a native compressor. A message:
 --   0  4  bytes, with this header      4  4  tensor      8  4  step      12  4  rank (3 bytes), form (1)
 --  16  2  hash of compressor, options and shape          18 2  not used, 0     20  4  CRC-32C of all but itself
---  24     with ef: the factor, f32; then the body: form 0 the values (values.lua), form 1 the gradient's entries in f32
--- A gradient is sent in form 1 if its values take no fewer bytes, so a message is never longer than planned.
+--  24     with ef: the factor, f32; then the body: form 0 the values (values.lua), form 1 the entries in f32 that decode
+--         makes of them
+-- Form 1 is sent if the values take no fewer bytes, so a message is never longer than planned. (The gradient itself in
+-- their place would be a bias if draws decide the length: the long draws would lose their errors, the short ones not.)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
@@ -197,8 +199,8 @@ local function encode_one(self, g, i, key)
       raise(("%s: tensor %s: encode's result takes %d bytes, bytes(shape) claims at most %d"):format(self.name,
         self.names[i], #body, self.most[i]))
     end
-    if #body >= 4 * x:numel() then body, form = ffi.string(x.h.data, 4 * x:numel()), 1 end
-    local ghat = form == 1 and x or gradient_of(self, i, body)
+    local ghat = gradient_of(self, i, body)
+    if #body >= 4 * x:numel() then body, form = ffi.string(ghat.h.data, 4 * x:numel()), 1 end
     if self.ef then
       local factor = f32_text(C.atomo_codec_best_factor(ghat:contiguous().h, x.h))
       ghat, body = ghat * ffi.cast(f32_at, ffi.cast("const char *", factor))[0], factor .. body
@@ -206,7 +208,7 @@ local function encode_one(self, g, i, key)
       self.changed[i] = true
     end
     local text = framed(self, i, key, form, body)
-    local claimed = self.t.variance and not self.ef and form == 0
+    local claimed = self.t.variance and not self.ef
     local error = claimed and self.t.variance(x, self.options) or (x - ghat):norm_value(2) ^ 2
     self.figures[i] = {nbytes = #text, variance = error, square = x:norm_value(2) ^ 2}
     return text

@@ -128,7 +128,8 @@ end
 
 --- Dense sums within each host, topology `inter_node` between the hosts' leaders.
 function topologies.hierarchical(net, w, o)
-  local c, between = per_host(net), {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate}
+  local c = per_host(net)
+  local between = {ranks = net.hosts, hosts = net.hosts, latency = net.latency, rate = net.rate, checked = net.checked}
   local r = topologies[o.inter_node](between, w, o)
   r.copy, r.small_done = w.copy, true
   local leaders, node = r.early + r.late + M.ring(between, w.small), 0

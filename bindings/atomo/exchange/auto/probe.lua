@@ -6,7 +6,7 @@ local C = require("atomo.ffi").C
 
 local M = {}
 
-local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 23 -- bytes: message for latency, first and largest message for rate
+local SMALL, FIRST, MOST = 16, 2 ^ 18, 2 ^ 24 -- bytes: message for latency, first and largest message for rate
 local ROUNDS, MOST_ROUND = 7, 8 -- rounds of small messages, and the most messages in one
 local LONG = 0.08 -- seconds that the message for rate should take
 
