@@ -3,8 +3,8 @@
 -- figures, and the methods of a native compressor. A message:
 --   0  4  bytes, with this header      4  4  tensor      8  4  step      12  4  rank (3 bytes), form (1)
 --  16  2  hash of compressor, options and shape          18 2  not used, 0     20  4  CRC-32C of all but itself
---  24     with ef: the factor, f32; then the body: form 0 the values (values.lua), form 1 the entries in f32 that decode
---         makes of them
+--  24     with ef: the factor, f32; then the body: form 0 the values (values.lua), form 1 the entries in f32 that
+--         decode makes of them
 -- Form 1 is sent if the values take no fewer bytes, so a message is never longer than planned. (The gradient itself in
 -- their place would be a bias if draws decide the length: the long draws would lose their errors, the short ones not.)
 local f = require "atomo.ffi"
