@@ -59,6 +59,10 @@ static float reference(int op, float x, float y)
         memcpy(&x, &u, sizeof x);
         return x;
     }
+    case ATOMO_REMAINDER:
+        return (float)((double)x - floor((double)x / (double)y) * (double)y);
+    case ATOMO_QUOTIENT:
+        return (float)floor((double)x / (double)y);
     default:
         return x >= y;
     }
@@ -112,6 +116,8 @@ static void integers(void)
     CHECK(atomo__i32(out)[0] == INT32_MIN && atomo__i32(out)[1] == INT32_MAX && atomo__i32(out)[2] == -4);
     CHECK_OK(atomo_binary(ATOMO_MUL, x, y, &out));
     CHECK(atomo__i32(out)[2] == -21 && atomo__i32(out)[3] == 0);
+    CHECK_OK(atomo_binary(ATOMO_REMAINDER, x, y, &out)); /* of b's sign; INT32_MIN % -1 is 0 */
+    CHECK(atomo__i32(out)[0] == 0 && atomo__i32(out)[1] == 0 && atomo__i32(out)[2] == 2 && atomo__i32(out)[3] == 0);
     CHECK_STATUS(atomo_binary(ATOMO_DIV, x, y, &out), ATOMO_EDTYPE, "i32");
     CHECK_STATUS(atomo_scalar(ATOMO_ADD, x, 0.5, 0, &out), ATOMO_EARG, "0.5 is no i32");
     CHECK_STATUS(atomo_scalar(ATOMO_ADD, x, 1e10, 0, &out), ATOMO_EARG, "no i32");
@@ -287,6 +293,45 @@ static void indexing(void)
     atomo_tensor_free(acc);
 }
 
+/* Running sums and products of a permuted view [2,3], and what is refused. */
+static void scans(void)
+{
+    const float values[6] = {1, 4, 2, 0, 3, 6};
+    const int32_t large[2] = {INT32_MAX, 2};
+    const double two = 2;
+    atomo_tensor *base = check_tensor(3, 2), *v = NULL, *out = NULL, *whole = NULL, *g = check_tensor(2, -1);
+    CHECK_OK(atomo_fill_bytes(base, values, sizeof values));
+    CHECK_OK(atomo_tensor_view(base, 2, (double[]){2, 3}, (double[]){1, 2}, 0, &v)); /* 1 2 3; 4 0 6 */
+    CHECK_OK(atomo_cumsum(v, 1, 0, &out));
+    CHECK(check_f32(out)[0] == 1 && check_f32(out)[2] == 6 && check_f32(out)[5] == 10);
+    CHECK_OK(atomo_cumsum(v, 0, 1, &out));
+    CHECK(check_f32(out)[0] == 5 && check_f32(out)[3] == 4 && check_f32(out)[2] == 9);
+    atomo_tensor_free(out), out = NULL;
+    CHECK_OK(atomo_prod(v, 1, 0, &out));
+    CHECK(out->numel == 2 && check_f32(out)[0] == 6 && check_f32(out)[1] == 0);
+    CHECK_OK(atomo_prod(v, -1, 1, &whole));
+    CHECK(whole->ndim == 2 && check_f32(whole)[0] == 0);
+    atomo_tensor_free(out), out = NULL;
+    CHECK_STATUS(atomo_prod_backward(v, 1, g, &out), ATOMO_ESHAPE, "prod: tensor [2,3] is not contiguous");
+    CHECK_OK(atomo_fill(g, 2));
+    CHECK_OK(atomo_prod_backward(base, -1, whole, &out)); /* gy = 0 */
+    CHECK(check_f32(out)[3] == 0);
+    CHECK_OK(atomo_fill(whole, 2));
+    CHECK_OK(atomo_prod_backward(base, -1, whole, &out));
+    CHECK(check_f32(out)[3] == 2 * 1 * 4 * 2 * 3 * 6 && check_f32(out)[0] == 0);
+    CHECK_STATUS(atomo_prod_backward(base, 0, whole, &out), ATOMO_ESHAPE, "prod: gy is [1,1], the tensor [3,2]");
+    CHECK_STATUS(atomo_cumsum(v, 2, 0, &out), ATOMO_EARG, "cumsum: dimension 3 of a tensor with 2");
+    CHECK_STATUS(atomo_cumsum(v, -1, 0, &out), ATOMO_EARG, "cumsum: dimension 0");
+    atomo_tensor_free(whole), whole = NULL;
+    CHECK_OK(atomo_tensor_new(ATOMO_I32, 1, &two, &whole));
+    CHECK_OK(atomo_fill_bytes(whole, large, sizeof large));
+    atomo_tensor_free(out), out = NULL;
+    CHECK_STATUS(atomo_cumsum(whole, 0, 0, &out), ATOMO_ELIMIT, "cumsum: 2147483649 does not fit i32");
+    CHECK_STATUS(atomo_prod(whole, 0, 0, &out), ATOMO_ELIMIT, "prod: 4294967294 does not fit i32");
+    CHECK(out == NULL);
+    atomo_tensor_free(base), atomo_tensor_free(v), atomo_tensor_free(whole), atomo_tensor_free(g);
+}
+
 int main(void)
 {
     atomo_manual_seed(3);
@@ -297,5 +342,6 @@ int main(void)
     RUN(sums_down);
     RUN(products);
     RUN(indexing);
+    RUN(scans);
     return check_done();
 }

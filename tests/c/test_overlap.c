@@ -74,6 +74,11 @@ static int gather(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **o
     atomo_tensor index = {.data = at, .dtype = ATOMO_I32, .ndim = 1, .numel = 3, .shape = {3}, .stride = {1}};
     return atomo_index_select(a, 0, &index, out);
 }
+static int running_sum(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
+{
+    (void)b;
+    return atomo_cumsum(a, 0, 1, out);
+}
 static int fused(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
     const atomo_step step[] = {{.kind = ATOMO_STEP_UNARY, .op = ATOMO_EXP, .a = -2, .b = -1, .to = 0},
@@ -105,7 +110,7 @@ static const struct {
                  {"clamp", clamp},  {"matmul", product},       {"softmax", softmax},
                  {"gelu", gelu},    {"linear", linear},        {"softmax backward", softmax_backward},
                  {"fused", fused},  {"index_select", gather},  {"relu backward", relu_backward},
-                 {"reduce", total}, {"eigh", vectors}};
+                 {"reduce", total}, {"eigh", vectors},         {"cumsum", running_sum}};
 
 static void given_outputs_may_overlap_the_inputs(void)
 {

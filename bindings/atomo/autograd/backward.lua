@@ -52,12 +52,13 @@ local function add_to_leaf(leaf, g)
   end
 end
 
---- Adds g to the leaf's .grad, now or at the end of the run. An addition to a nonzero .grad cannot be undone, so it is
---- deferred until nothing can fail any more (not in a nested run, nor with on_ready). In a coroutine, all are: while it
---- is suspended, others may change a .grad, which undo() would overwrite.
+--- Adds g to the leaf's .grad, now or at the end of the run; not if the leaf was frozen after forward. An addition to a
+--- nonzero .grad cannot be undone, so it is deferred until nothing can fail any more (not in a nested run, nor with
+--- on_ready). In a coroutine, all are: while it is suspended, others may change a .grad, which undo() would overwrite.
 local function give_leaf(run, leaf, g)
   if g == leaf.grad then return end -- the operator wrote into .grad (grad_out)
   g.refs = (g.refs or 0) + 1
+  if not leaf.requires_grad then return release(g) end
   local later = run.defers_all
   if later then leaf_grad.of(leaf, "backward") else later = touch(run, leaf) == "sum" and run.defers end
   if later then
@@ -90,7 +91,7 @@ end
 function methods.grad_out(ctx, i)
   local leaf, slot = ctx.edges[2 * i - 1], ctx.edges[2 * i]
   local g = leaf and slot == 0 and leaf_grad.of(leaf, ctx.op.name)
-  if not (g and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
+  if not (g and leaf.requires_grad and leaf_grad.is_zero(g) and g:is_contiguous()) then return nil end
   local run, storage = running.value, g.h.storage
   if run.defers_all then return nil end
   for k = 1, ctx.saved_count do -- a saved tensor, which backward reads, must not share the buffer

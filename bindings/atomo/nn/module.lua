@@ -11,6 +11,7 @@ local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
 local expect_function = require "atomo.core.callable"
 local holders = require "atomo.nn.holders"
+local instead = require "atomo.nn.instead"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
@@ -392,5 +393,7 @@ function Module:text(indent)
   lines[#lines + 1] = indent .. ")"
   return table.concat(lines, "\n")
 end
+
+instead(Module)
 
 return {Module = Module, is_module = is_module}

@@ -90,11 +90,8 @@ local function check_kept(self, name, value, parameter)
     name, name))
 end
 
---- Calls visit(full name, tensor, is_buffer, module, the module's name) for all parameters and buffers, those of a
---- module before those of its submodules. A shared tensor is visited under each of its names. open: the modules that
---- contain this one.
-function M.state(self, visit, prefix, open)
-  prefix, open = prefix or "", open or {}
+--- Does M.state for self, whose name is prefix. open: the modules that contain it.
+local function state_within(self, visit, prefix, open)
   if open[self] then return end
   open[self] = true
   M.fields(self, function(name, value)
@@ -103,9 +100,24 @@ function M.state(self, visit, prefix, open)
     if parameter or self._buffers[name] then visit(joined(prefix, name), value, not parameter, self, prefix) end
   end)
   M.fields(self, function(name, value)
-    if M.is_module(value) then M.state(value, visit, joined(prefix, name), open) end
+    if M.is_module(value) then state_within(value, visit, joined(prefix, name), open) end
   end)
   open[self] = nil
+end
+
+--- Calls visit(full name, tensor, is_buffer, module, the module's name) for all parameters and buffers, those of a
+--- module before those of its submodules. A shared tensor is visited under each of its names. Raises if two tensors
+--- have the same name, of which a state could keep one only.
+function M.state(self, visit)
+  local of = {}
+  state_within(self, function(name, t, is_buffer, module, path)
+    if of[name] and of[name] ~= t then
+      raise(("%s: two tensors are named '%s': entry i of a list is named i - 1, and \".\" joins the names of tables")
+        :format(self.class_name, name))
+    end
+    of[name] = t
+    visit(name, t, is_buffer, module, path)
+  end, "", {})
 end
 
 --- Returns a list of {name, tensor}, each tensor once: the buffers if `buffers`, else the parameters.

@@ -73,6 +73,32 @@ describe("an unknown name of a tensor", function()
   end)
 end)
 
+describe("a name of another library's modules", function()
+  local m = atomo.nn.Sequential {atomo.nn.Linear(2, 2)}
+
+  it("is answered with the form to use", function()
+    for name, text in pairs {clone = "other:load_state_dict(m:state_dict())", cuda = "main memory",
+      evaluate = "m:eval()", zeroGradParameters = "m:zero_grad()", register_forward_hook = "there are no hooks"} do
+      for _, module in ipairs {m, m[1]} do
+        fails({"unknown_names_spec.lua:", ("module.%s: a module has no such name"):format(name), text}, function()
+          module[name](module)
+        end)
+      end
+    end
+  end)
+
+  it("may be a field or a method of the user's; other names that are not set are nil", function()
+    local Own = atomo.nn.Module:extend "Own"
+    function Own:clone() return self end
+    local own = Own()
+    own.half = 3
+    assert.equal(own, own:clone())
+    assert.equal(3, own.half)
+    assert.is_nil(own.quarter)
+    assert.is_nil(m.modules)
+  end)
+end)
+
 describe("a method of tensors as a function of atomo", function()
   it("names the method", function()
     for _, name in ipairs {"sum", "cumsum", "matmul", "add_"} do

@@ -117,6 +117,35 @@ describe("fields of a module", function()
   end)
 end)
 
+describe("two tensors of the same name", function()
+  local ways = {
+    function(m) m.list = {nn.Linear(1, 1), ["0"] = nn.Linear(1, 1)} end,
+    function(m) m.list = {nn.Linear(1, 1), [1.5] = nn.Linear(1, 1)} end,
+    function(m)
+      m.a = {b = nn.Linear(1, 1)}
+      m["a.b"] = nn.Linear(1, 1)
+    end,
+    function(m)
+      m.fc = nn.Linear(1, 1)
+      m["fc.weight"] = param()
+    end,
+  }
+  for i, change in ipairs(ways) do
+    it("are refused, since a state would keep one only: " .. i, function()
+      local m = module(change)
+      for _, use in ipairs {"parameters", "state_dict", "zero_grad"} do
+        fails({"module_state_spec.lua:", "Own: two tensors are named '"}, function() m[use](m) end)
+      end
+    end)
+  end
+
+  it("are not meant where one is twice in a table", function()
+    local fc = nn.Linear(1, 1)
+    local m = module(function(m) m.list = {fc, ["0"] = fc} end)
+    assert.equal(2, #m:parameters())
+  end)
+end)
+
 describe("the module that an error names", function()
   local function misuse() return pcall(atomo.F.linear, atomo.ones(1, 3), atomo.ones(2, 2)) end
 

@@ -70,6 +70,22 @@ describe("a frozen parameter", function()
     end
   end)
 
+  it("gets no gradient if it was frozen after forward, also where its .grad is known to be zero", function()
+    for _, zeroed in ipairs {false, true} do
+      local layer = nn.Linear(2, 2)
+      if zeroed then
+        for _, p in ipairs(layer:parameters()) do p.grad = atomo.ones(p:shape()) end
+        layer:zero_grad()
+      end
+      local x = atomo.param {{1, 2}}
+      local y = layer(x) * layer.weight:sum()
+      layer.weight:requires_grad_(false)
+      y:sum():backward()
+      if zeroed then assert.equal(0, layer.weight.grad:norm_value()) else assert.is_nil(layer.weight.grad) end
+      assert.is_true(layer.bias.grad:norm_value() > 0 and x.grad:norm_value() > 0)
+    end
+  end)
+
   for _, kind in ipairs(kinds) do
     it("takes no step of " .. kind .. ", and continues where it was", function()
       local model = net()

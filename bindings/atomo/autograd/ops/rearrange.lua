@@ -45,7 +45,7 @@ function Tensor:tile(...)
     raise "tile: no count is given; t:tile(2, 3) repeats twice down, three times across"
   end
   for i, n in ipairs(counts) do counts[i] = number.expect_whole(n, ("tile: count %d"):format(i), 0) end
-  while #counts < self.h.ndim do table.insert(counts, 1, 1) end
+  while #counts < T.self_handle(self).ndim do table.insert(counts, 1, 1) end
   local sizes = self:shape()
   while #sizes < #counts do table.insert(sizes, 1, 1) end
   local y = self:reshape(sizes)

@@ -23,7 +23,7 @@ local cumsum = func {
 ---@return atomo.Tensor  in this tensor's shape
 ---@usage t:cumsum(1):get(2, 1) --> 4
 function Tensor:cumsum(dim)
-  if self.h.ndim == 0 then return self:view(1):cumsum(dim):view {} end
+  if T.self_handle(self).ndim == 0 then return self:view(1):cumsum(dim):view {} end
   return cumsum(self, dimension(self, dim, "cumsum"))
 end
 
@@ -31,7 +31,7 @@ local prod = func {
   name = "prod",
   forward = function(ctx, t, d, keepdim)
     local o = out()
-    check(C.atomo_prod(t.h, d, keepdim and 1 or 0, o))
+    check(C.atomo_prod(T.self_handle(t), d, keepdim and 1 or 0, o))
     ctx:save(t)
     return wrap(o[0])
   end,
