@@ -19,9 +19,17 @@ local raise = f.raise
 ---@class atomo.EMA
 ---@field averages atomo.Tensor[]
 ---@field updates integer
+---@field decay number     may be set at any time
+---@field first number     decay before the first update
 ---@field swapped boolean  are the averages in the parameters, and the weights in `averages`?
 local EMA = strict_fields({}, "ema", "averages updates params decay swapped")
 EMA.__index = EMA
+
+local function check_decay(what, decay)
+  if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
+    raise(("%s: decay is %s, expected 0 <= decay < 1"):format(what, number.text(decay)))
+  end
+end
 
 --- atomo.optim.ema {params=, decay=0.999}. The averages start as copies of the weights.
 ---@param opts {params: atomo.Tensor[], decay: number?}
@@ -34,10 +42,9 @@ local function new(opts)
   length(opts.params, "ema: params")
   O.check("ema", opts, {params = true, decay = true})
   local decay = opts.decay or 0.999
-  if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
-    raise(("ema: decay is %s, expected 0 <= decay < 1"):format(tostring(decay)))
-  end
-  local self = setmetatable({params = opts.params, decay = decay, averages = {}, updates = 0, swapped = false}, EMA)
+  check_decay("ema", decay)
+  local self = setmetatable({params = opts.params, decay = decay, first = decay, averages = {}, updates = 0,
+    swapped = false}, EMA)
   local seen = {}
   for i, p in ipairs(opts.params) do
     if seen[p] then raise(("ema: parameter %d is listed twice"):format(i)) end
@@ -64,6 +71,8 @@ function EMA:update()
   expect_in_place(self, "update")
   holders.check(self.params, "ema")
   for i, p in ipairs(self.params) do T.expect(p, ("ema: update: parameter %d"):format(i)) end
+  check_decay("ema: update", self.decay)
+  if self.updates == 0 then self.first = self.decay end
   self.updates = self.updates + 1
   autograd.no_grad(function()
     for i, a in ipairs(self.averages) do a:mul_(self.decay):axpy_(1 - self.decay, self.params[i]) end
@@ -100,20 +109,21 @@ end
 --- Returns the key of average i in a state: the parameter's name if it is known, else its number.
 local function key_of(self, i, names) return names and names[self.params[i]] or tostring(i) end
 
---- Returns the state: {updates=, ["1"]=tensor, ...}, with the parameters' names as keys if they are given.
+--- Returns the state: {updates=, ["1"]=tensor, ...}, with the parameters' names as keys if they are given; ["*decay"],
+--- if the decay was set after the first update.
 ---@param names table<atomo.Tensor, string>?  parameter -> name, from a checkpoint
 ---@return table
 ---@usage ema:state_dict().updates --> 0
 function EMA:state_dict(names)
   expect_in_place(self, "state_dict")
-  local s = {updates = self.updates}
+  local s = {updates = self.updates, ["*decay"] = self.updates > 0 and self.decay ~= self.first and self.decay or nil}
   for i, a in ipairs(self.averages) do s[key_of(self, i, names)] = a end
   return s
 end
 
 --- Raises for an entry of a state that belongs to no average.
 local function check_known(self, s, names)
-  local known = {updates = true}
+  local known = {updates = true, ["*decay"] = true}
   for i in ipairs(self.averages) do known[key_of(self, i, names)] = true end
   for key in pairs(s) do
     if not known[key] then
@@ -139,6 +149,10 @@ function EMA:load_state_dict(s, names)
     end
   end
   check_known(self, s, names)
+  local decay = s["*decay"]
+  if decay ~= nil then check_decay("ema: load_state_dict", decay) end
+  if self.updates == 0 then self.first = self.decay end
+  self.decay = decay or self.first
   local values = {}
   for i in ipairs(self.averages) do values[i] = s[key_of(self, i, names)] end
   assign(self.averages, values)

@@ -16,6 +16,7 @@ local ALIGN = 16 -- alignment of a parameter's state, in floats
 ---@field taken number[]   steps taken by each parameter; frozen ones and ones without gradient take none
 ---@field ratio number|false  group.lr / optimizer.lr, kept when the optimizer's rate changes; false: lr does not follow
 ---@field values table     options used by the last step; an option that differs was set by the user since
+---@field first table|false  options, except lr, before the first step; false before it
 ---@field state table<string, atomo.Tensor>  blocks by name: "velocity", "first", ...
 local Group = {}
 Group.__index = Group
@@ -42,7 +43,7 @@ local function new(kind, list, defaults, seen)
   length(list.params, kind .. ": params of a group")
   local self = options.read(kind, list, defaults)
   self.kind, self.params, self.offset, self.taken, self.checked = kind, {}, {}, {}, {}
-  self.state, self.views, self.names, self.values = {}, {}, {}, {}
+  self.state, self.views, self.names, self.values, self.first = {}, {}, {}, {}, false
   for _, name in ipairs(options.names(kind)) do
     if self[name] ~= nil and name ~= "params" then
       self.names[#self.names + 1], self.values[name] = name, self[name]
@@ -64,6 +65,31 @@ function Group:options()
   local o = {}
   for _, name in ipairs(self.names) do o[name] = self[name] end
   return o
+end
+
+--- Records the options, except lr, with which the first step begins.
+function Group:begin()
+  if self.first then return end
+  self.first = self:options()
+  self.first.lr = nil
+end
+
+--- Returns the options, except lr, that were set since the first step began, by name: a checkpoint holds them.
+function Group:changed()
+  local list = {}
+  for name, value in pairs(self.first or {}) do
+    if self[name] ~= value then list[name] = self[name] end
+  end
+  return list
+end
+
+--- Sets the options, except lr, to those of a state: saved ones, else those before the first step.
+---@param saved table  a result of changed
+function Group:restore(saved)
+  self:begin()
+  for name, value in pairs(self.first) do
+    if saved[name] ~= nil then self[name] = saved[name] else self[name] = value end
+  end
 end
 
 --- Checks the present options and records them in self.values, except lr, which rate() records.
@@ -97,6 +123,7 @@ function Group:rate_at(common) return resolve(self, self:is_set(), common) end
 --- Raises if the step that begins now would fail: for an option that was set since the last step, or a gradient.
 function Group:check()
   local names, values = self.names, self.values
+  self:begin()
   for i = 1, #names do
     if self[names[i]] ~= values[names[i]] then check_values(self) end
   end

@@ -168,7 +168,7 @@ end
 
 --- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1 it has ["1.shapes"], the
 --- shapes of its parameters; ["1.taken"], if a parameter has taken fewer steps than the optimizer; ["1.lr"] and
---- ["1.ratio"], if its rate was set after its creation.
+--- ["1.ratio"], if its rate was set after its creation; ["1.momentum"] and so on, if set after the first step.
 ---@return table
 ---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
@@ -178,17 +178,18 @@ function Optimizer:state_dict()
     s[i .. ".taken"], s[i .. ".shapes"] = taken_of(group, self.steps), shapes_of(group)
     local lr, ratio = group:rate_at(self.lr)
     if ratio ~= group.first_ratio then s[i .. ".lr"], s[i .. ".ratio"] = lr, ratio or nil end
+    for name, value in pairs(group:changed()) do s[i .. "." .. name] = value end
   end
   return s
 end
 
 --- Returns a text that says what is wrong with entry `key` of a state, nil if it fits.
 local function problem_of(self, key, value, steps_of_all)
-  local i, name = key:match "^(%d+)%.(%a+)$"
+  local i, name = key:match "^(%d+)%.([%w_]+)$"
   local group = self.groups[tonumber(i)]
   if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
-  if name == "lr" or name == "ratio" then
-    options.check(self.kind, "lr", value, key)
+  if name == "ratio" or group.values[name] ~= nil then
+    options.check(self.kind, name == "ratio" and "lr" or name, value, key)
     return nil
   elseif name == "shapes" then
     local mine, saved = shapes_text(shapes_of(group)), shapes_text(value)
@@ -243,7 +244,11 @@ local function load_blocks(self, s)
 end
 
 local function load_group(group, i, s)
-  local taken, own = s[i .. ".taken"], s[i .. ".lr"]
+  local taken, own, saved = s[i .. ".taken"], s[i .. ".lr"], {}
+  for _, name in ipairs(group.names) do
+    if name ~= "lr" then saved[name] = s[i .. "." .. name] end
+  end
+  group:restore(saved)
   for k = 1, #group.params do group.taken[k] = taken and taken:get(k) or s.steps end
   group.ratio = group.first_ratio
   if own then group.ratio = s[i .. ".ratio"] or false end

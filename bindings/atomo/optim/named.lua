@@ -1,7 +1,8 @@
 --- An optimizer's state by parameter name, for checkpoints. It can be loaded with groups and parameters in another
 -- order. {kind=, steps=, lr=, parameters = names, ["velocity/NAME"] = tensor}, and for some parameters: ["taken/NAME"],
 -- steps taken if fewer than the optimizer's; ["lr/NAME"], ["ratio/NAME"], if the group's rate was set after its
--- creation; ["set/NAME"], a rate that was set after the last step.
+-- creation; ["set/NAME"], a rate that was set after the last step; ["momentum/NAME"] and so on, an option that was set
+-- after the first step.
 local T = require "atomo.tensor"
 local updates = require "atomo.optim.update"
 local raise = require("atomo.ffi").raise
@@ -36,6 +37,7 @@ function M.state(optimizer, names)
       named["lr/" .. name], named["ratio/" .. name] = group.values.lr, group.ratio or nil
       named["set/" .. name] = set and group.lr or nil
     end
+    for option, value in pairs(group:changed()) do named[option .. "/" .. name] = value end
   end)
   named.parameters = table.concat(list, "\n")
   return named
@@ -84,6 +86,13 @@ local function fill(s, named, group, key, i, name, where)
   s[key]:narrow(1, group.offset[i] + 1, n):copy_(t:view(n))
 end
 
+--- Returns the names of a group's options, with "ratio".
+local function keys_of(group)
+  local list = {unpack(group.names)}
+  list[#list + 1] = "ratio"
+  return list
+end
+
 --- Restores a result of M.state. Raises if an entry does not fit, and then changes nothing. where: first words of error
 --- texts.
 ---@param optimizer atomo.Optimizer
@@ -97,10 +106,11 @@ function M.load(optimizer, names, named, where)
     for key in pairs(updates.state[optimizer.kind]) do fill(s, named, group, g .. "." .. key, i, name, where) end
     taken[g] = taken[g] or {}
     taken[g][i] = named["taken/" .. name] or named.steps
-    for _, key in ipairs {"lr", "ratio"} do
+    for _, key in ipairs(keys_of(group)) do
       local own, mine = named[key .. "/" .. name], g .. "." .. key
       if i > 1 and own ~= s[mine] then
-        raise(("%s: %s has another saved learning rate than the others in its group"):format(where, name))
+        raise(("%s: %s has another saved %s than the others in its group"):format(where, name,
+          key == "ratio" and "lr" or key))
       end
       s[mine] = own
     end

@@ -199,6 +199,46 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
   end)
 end)
 
+describe("an option that the run sets after its first step", function()
+  teardown(checkpoints.remove_all)
+
+  it("of a group of the optimizer, or of averages of weights, is restored", function()
+    local function options_set(kind, sets)
+      resumes({optimizer = function(model)
+        return atomo.optim[kind] {lr = 0.01, params = atomo.optim.no_decay_groups(model)}
+      end, prepare = function(options, model, left)
+        local ema = atomo.optim.ema {params = model:parameters(), decay = 0.8}
+        options.state = {ema = ema}
+        options.on_step = function(info)
+          if info.step == 2 then
+            for name, value in pairs(sets) do options.optimizer.groups[2][name] = value end
+            ema.decay = 0.5
+          end
+          ema:update()
+          for i, a in ipairs(ema.averages) do left["average " .. i] = a:bytes() end
+        end
+      end}, {1, 2, 4}, kind)
+    end
+    options_set("sgd", {momentum = 0.5, weight_decay = 0.1, nesterov = true})
+    options_set("adam", {beta1 = 0.5, eps = 1e-4, amsgrad = true})
+    options_set("lars", {trust = 0.01})
+  end)
+
+  it("is saved again by the resumed run", function()
+    local o = {optimizer = function(model)
+      return atomo.optim.sgd {lr = 0.01, momentum = 0.9, params = model:parameters()}
+    end, prepare = function(options)
+      options.on_step = function(info)
+        if info.step == 1 then options.optimizer.groups[1].momentum = 0.5 end
+      end
+    end}
+    local whole, first, second = train(o), checkpoints.path(), checkpoints.path()
+    train(o, {max_steps = 2, save = first})
+    train(o, {max_steps = 3, resume = first, save = second})
+    assert_same(whole, (train(o, {resume = second})), "two stops")
+  end)
+end)
+
 describe("saving", function()
   teardown(checkpoints.remove_all)
 

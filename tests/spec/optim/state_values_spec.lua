@@ -199,3 +199,54 @@ describe("a step that is refused", function()
     end
   end
 end)
+
+describe("options that were set after the first step", function()
+  local function made(kind)
+    local w, v = atomo.param {1, 2}, atomo.param {3}
+    return optim[kind] {params = {{params = {w}}, {params = {v}}}, lr = 0.1, weight_decay = 0.2}
+  end
+
+  it("are in the state, and restored; without them those before the first step are", function()
+    for _, kind in ipairs(kinds) do
+      local o, other = made(kind), made(kind)
+      o.groups[1].weight_decay = 0.3 -- set up before the first step: the script that loads does the same
+      o:zero_grad()
+      o:step()
+      local before = o:state_dict()
+      o.groups[2].weight_decay = 0.4
+      local s = o:state_dict()
+      assert.is_nil(s["1.weight_decay"])
+      assert.equal(0.4, s["2.weight_decay"])
+      other:load_state_dict(s)
+      assert.equal(0.2, other.groups[1].weight_decay)
+      assert.equal(0.4, other.groups[2].weight_decay)
+      assert.equal(0.4, other:state_dict()["2.weight_decay"])
+      o:load_state_dict(before)
+      assert.equal(0.3, o.groups[1].weight_decay)
+      assert.equal(0.2, o.groups[2].weight_decay)
+      s["2.weight_decay"] = -1
+      refused("2.weight_decay is %-1, expected a number >= 0", o.load_state_dict, o, s)
+      s["2.weight_decay"], s["2.momentun"] = nil, 1
+      refused("'2.momentun' is no state of ", o.load_state_dict, o, s)
+    end
+  end)
+
+  it("the decay of an average too", function()
+    local w = atomo.param {1}
+    local function average() return optim.ema {params = {w}, decay = 0.9} end
+    local ema, other = average(), average()
+    ema:update()
+    local before = ema:state_dict()
+    ema.decay = 0.5
+    local s = ema:state_dict()
+    other:load_state_dict(s)
+    assert.equal(0.5, other.decay)
+    assert.equal(0.5, other:state_dict()["*decay"])
+    ema:load_state_dict(before)
+    assert.equal(0.9, ema.decay)
+    s["*decay"] = 2
+    refused("ema: load_state_dict: decay is 2, expected 0 <= decay < 1", ema.load_state_dict, ema, s)
+    ema.decay = "x"
+    refused("ema: update: decay is 'x'", ema.update, ema)
+  end)
+end)
