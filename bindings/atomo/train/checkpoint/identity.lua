@@ -15,6 +15,25 @@ M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true
 --- The values of settings that generations of earlier versions lack.
 local before = {precision = "fp32", activations = "fp32", message_buckets = "0"}
 
+--- Options of the exchange on which results depend. A run with option `settings` names them there.
+local of_exchange = {"seed", "min_size", "fuse_small", "downlink", "inter_node", "message_buckets"}
+
+--- Names that generations of earlier versions lack, by kind: not compared with a generation that has none of the kind.
+local kinds = {{"^exchange: "}, {"^layer '", "^the model$", "^the loss$", "^loss '"}, {"^manual_seed$"}}
+
+--- Adds what the items do not say: kind and options of layers and loss, the exchange's options, the random seed.
+local function add_more(list, run, items)
+  local given, root = run.settings or {}, {model = "the model", loss = "the loss"}
+  for _, item in ipairs(items) do
+    if item.structure then list[root[item[1]] or item[1]] = same.text(item[2]) end
+  end
+  for _, name in ipairs(of_exchange) do
+    local value = run.exchange.settings[name]
+    if given[name] == nil then list["exchange: " .. name] = same.text(value == nil and 0 or value) end
+  end
+  if given.seed == nil then list.manual_seed = same.text(run.start_seed) end
+end
+
 --- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
 function M.of(run, items)
   local list, frozen = {}, {}
@@ -30,7 +49,25 @@ function M.of(run, items)
   list.seed = list.seed or same.text(run.start_seed)
   list.compressor, list.topology = tostring(run.exchange.compressor), run.exchange.topology
   list.ranks = ("%d"):format(run.comm.size)
+  add_more(list, run, items)
   return list
+end
+
+local function is_of(kind, name)
+  for _, pattern in ipairs(kind) do
+    if name:find(pattern) then return true end
+  end
+  return false
+end
+
+--- Is `name` of a kind that the saved identity lacks?
+local function is_unknown(saved, name)
+  for _, kind in ipairs(kinds) do
+    local lacks = is_of(kind, name)
+    for other in pairs(lacks and saved or {}) do lacks = lacks and not is_of(kind, other) end
+    if lacks then return true end
+  end
+  return false
 end
 
 --- Returns the differences between the saved run and this one, "lr 0.1 -> 0.05, ..."; nil if there are none.
@@ -41,7 +78,7 @@ function M.differences(saved, now, skip)
   local names, lines = {}, {}
   for name in pairs(saved) do names[#names + 1] = name end
   for name in pairs(now) do
-    if saved[name] == nil then names[#names + 1] = name end
+    if saved[name] == nil and not is_unknown(saved, name) then names[#names + 1] = name end
   end
   table.sort(names)
   for _, name in ipairs(names) do

@@ -166,6 +166,12 @@ local function anew_for_coder(run, saved, say)
     ("the memory of %s is reset: other options now decide what it encodes"):format(saved))
 end
 
+--- Returns the learning rate that this run gives its optimizer in place of the saved one; nil if it gives no other.
+local function new_rate(saved, run)
+  local lr = run.identity.lr
+  return not run.schedule and saved.lr and saved.lr ~= lr and tonumber(lr) or nil
+end
+
 --- Loads a generation into the run. [collective]
 local function load_generation(found, run, say, compare)
   local comm, body, folder = run.comm, found.body, found.folder
@@ -191,6 +197,7 @@ local function load_generation(found, run, say, compare)
     contents.load_user_state(run, open "state", own, folder, say)
     if own then contents.load_rank(run, own, values, key == body.coder_key, folder) end
   end)
+  run.optimizer.lr = new_rate(body.identity or {}, run) or run.optimizer.lr
   if own then own:free() end
   return body.ranks, values
 end
