@@ -14,6 +14,17 @@ function M.tensor_number(name, i)
   return n
 end
 
+--- Returns the epoch that set_epoch gets; raises unless it is a whole number.
+function M.epoch(name, epoch) return number.expect_whole(epoch, name .. ": set_epoch: the epoch") end
+
+--- Raises unless a state is a table. what: the first words of the error.
+function M.state_table(what, state)
+  if type(state) ~= "table" or T.is_tensor(state) then
+    raise(("%s: load_state_dict: the state is %s, expected a result of state_dict()"):format(what,
+      T.is_tensor(state) and "a tensor" or number.text(state)))
+  end
+end
+
 --- Calls plan(self, i, shape, name) for every tensor of a step. more: see Compressor:prepare; if given, returns the
 --- number of the step's gradient entries that are not in `shapes`, and more.dense_bytes.
 function M.plan_all(self, shapes, names, more, plan)

@@ -169,7 +169,7 @@ local function contiguous(g) return g:is_contiguous() and g or g:contiguous() en
 --- Sets the epoch that is passed to a budget schedule.
 ---@param epoch integer
 ---@usage c:set_epoch(1)
-function Compressor:set_epoch(epoch) self.epoch = epoch end
+function Compressor:set_epoch(epoch) self.epoch = arguments.epoch(self.name, epoch) end
 
 --- Returns what an override encodes a tensor called `name` with: "none" or an atom set's name; nil without an override.
 function Compressor:override_of(name)

@@ -5,6 +5,7 @@
 -- the user's functions keep for tensor 1.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local arguments = require "atomo.compress.arguments"
 local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
@@ -46,6 +47,7 @@ end
 ---@param state table<string, atomo.Tensor>
 ---@usage c:load_state_dict(c:state_dict())
 function M.builtin:load_state_dict(state)
+  arguments.state_table(self.name, state)
   self.pending = {}
   for name, t in pairs(state) do load_one(self, name, t) end
 end
@@ -94,6 +96,7 @@ function M.custom:put_state(i, bytes)
 end
 
 function M.custom:load_state_dict(state)
+  arguments.state_table(self.name, state)
   self.pending = {}
   local adapters = {}
   for k in ipairs(self.adapters) do adapters[k] = {} end

@@ -17,6 +17,12 @@ function M.sound(ex)
   end
 end
 
+--- Raises if a step has begun: threads may be working on it. what: the method that was called.
+function M.between_steps(ex, what)
+  if not ex.current then return end
+  raise(("exchange: %s: step %d has begun: finish() or drop() ends it"):format(what, ex.step))
+end
+
 --- Raises unless grad is a contiguous f32 tensor with the shape that gradient i had in the first step, and was not
 --- pushed in this step before.
 function M.gradient(ex, i, grad)

@@ -4,9 +4,11 @@
 -- all state of the step). Its route (route.lua) is opened before the first gradient is known.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local Plan = require "atomo.exchange.plan"
 local Step = require "atomo.exchange.step"
 local adapt = require "atomo.exchange.auto.bucket_size"
+local arguments = require "atomo.compress.arguments"
 local check = require "atomo.exchange.check"
 local failure = require "atomo.exchange.failure"
 local fuse_small = require "atomo.exchange.fuse_small"
@@ -95,6 +97,17 @@ function Exchange:push(i, grad)
   if self.plan and self.plan.overlap then travel(self, send, i, grad) end
 end
 
+--- Calls fn for each compressor of this exchange, and for the leaders' exchange.
+local function each(self, fn)
+  fn(self.compressor)
+  if self.plan and self.plan.second then fn(self.plan.second) end
+  if self.route.between then fn(self.route.between) end
+end
+
+local function pass_epoch(self)
+  if self.epoch then each(self, function(compressor) compressor:set_epoch(self.epoch) end) end
+end
+
 --- Makes the plan when all gradients of the first step have been pushed. [collective]
 local function plan(self)
   check.agreement(self)
@@ -107,7 +120,7 @@ local function plan(self)
   end
   memories.hand_over(self)
   memories.put_back(self)
-  if self.epoch then self:set_epoch(self.epoch) end
+  pass_epoch(self)
   self.current:follow(self.plan)
 end
 
@@ -215,29 +228,27 @@ end
 ---@param names string[]
 ---@usage atomo.exchange({}):set_names {"weight"}
 function Exchange:set_names(names)
+  if type(names) ~= "table" then
+    raise(("exchange: set_names: the names are %s, expected a list"):format(number.text(names)))
+  end
   if self.plan then raise("exchange: set_names: the first step has been taken") end
   self.names = names
   if self.route.between then self.route.between:set_names(names) end
 end
 
---- Calls fn for each compressor of this exchange, and for the leaders' exchange.
-local function each(self, fn)
-  fn(self.compressor)
-  if self.plan and self.plan.second then fn(self.plan.second) end
-  if self.route.between then fn(self.route.between) end
-end
-
---- Sets the epoch that is passed to budget schedules.
+--- Sets the epoch that is passed to budget schedules. Call it between two steps.
 ---@param epoch integer
 ---@usage ex:set_epoch(1)
 function Exchange:set_epoch(epoch)
-  self.epoch = epoch
-  each(self, function(compressor) compressor:set_epoch(epoch) end)
+  check.between_steps(self, "set_epoch")
+  self.epoch = number.expect_whole(epoch, "exchange: set_epoch: the epoch")
+  pass_epoch(self)
 end
 
 --- Sets the number of the next step, which keys the random streams, to resume a run.
 function Exchange:set_step(step)
-  self.step = step
+  check.between_steps(self, "set_step")
+  self.step = number.expect_whole(step, "exchange: set_step: the step", 0)
   if self.route.between then self.route.between:set_step(step) end
 end
 
@@ -246,9 +257,10 @@ end
 function Exchange:replace(chosen)
   local before = {}
   for _, key in ipairs(replaced) do before[key], self[key] = self[key], chosen[key] or false end
-  self:set_step(self.step)
-  if self.route.between and self.names and not self.plan then self.route.between:set_names(self.names) end
-  if self.epoch then self:set_epoch(self.epoch) end
+  local between = self.route.between
+  if between then between:set_step(self.step) end
+  if between and self.names and not self.plan then between:set_names(self.names) end
+  pass_epoch(self)
   return before
 end
 
@@ -262,7 +274,7 @@ end
 --- Allows other gradients from the next step on (parameters were frozen or unfrozen), and new names. Memories of
 --- compressors are kept, learnt state is not. Raises if a step has begun. [collective]
 function Exchange:replan()
-  if self.current then raise(("exchange: replan: step %d has begun"):format(self.step)) end
+  check.between_steps(self, "replan")
   if not self.plan then return end
   local carried = {}
   for name, memory in pairs(memories.of(self)) do
@@ -276,14 +288,22 @@ end
 
 --- Returns this rank's state for a checkpoint, tensors by name: memories of compressors (error feedback, PowerSGD's
 --- factors) and learnt state (prices, kept bases).
+--- Raises within a step, whose changes are not kept yet.
 ---@return table<string, atomo.Tensor>
 ---@usage type(ex:state_dict()) --> table
-function Exchange:state_dict() return memories.of(self) end
+function Exchange:state_dict()
+  check.between_steps(self, "state_dict")
+  return memories.of(self)
+end
 
 --- Restores a result of state_dict; may be called before the first step. [collective, after it]
 ---@param state table<string, atomo.Tensor>
 ---@usage ex:load_state_dict(ex:state_dict())
-function Exchange:load_state_dict(state) memories.load(self, state) end
+function Exchange:load_state_dict(state)
+  check.between_steps(self, "load_state_dict")
+  arguments.state_table("exchange", state)
+  memories.load(self, state)
+end
 
 --- Milliseconds of encoding on the main thread in the current step.
 function Exchange:encoding() return self.current and self.current.ms.encode or 0 end

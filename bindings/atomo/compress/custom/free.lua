@@ -81,7 +81,7 @@ function Free:wire_max()
 end
 
 function Free:set_budget() raise(("%s: set_budget: it takes no budget"):format(self.name)) end
-function Free:set_epoch(epoch) self.epoch = epoch end
+function Free:set_epoch(epoch) self.epoch = arguments.epoch(self.name, epoch) end
 function Free:override_of() return nil end
 
 -- ---- the user's functions ----------------------------------------------------------------------------------------

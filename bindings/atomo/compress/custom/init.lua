@@ -50,7 +50,7 @@ end
 
 function Custom:set_budget(budget) self.codec:set_budget(budget) end
 
-function Custom:set_epoch(epoch) self.epoch = epoch end
+function Custom:set_epoch(epoch) self.epoch = arguments.epoch(self.name, epoch) end
 
 function Custom:override_of() return nil end
 
