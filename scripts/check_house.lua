@@ -1,18 +1,20 @@
 --- check_house.lua - checks rules of this source tree: a layer only uses layers below it, file names in comments and
--- documents exist, a --no-x option's help says what it turns off, stated versions agree. Needs only Lua 5.1 and `find`.
+-- documents exist, a --no-x option's help says what it turns off, stated versions agree, error texts print no tensor.
+-- Needs only Lua 5.1 and `find`.
 --   luajit scripts/check_house.lua            or build/atomo-lua scripts/check_house.lua
 -- Ends with "N faults", and exit code 1 if there is any. It also lists long files and words to avoid, which are no
 -- faults.
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = here .. "/?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"
-local version = require "house.version"
+local errors, version = require "house.errors", require "house.version"
 
 local usage = [[
 usage: luajit scripts/check_house.lua [--root DIR] [--graph] [--words] [--help]
 Checks that layers of the source tree only use layers below them, that file names in comments and documents exist, that
-help texts of --no-x options say what they turn off, and that all files state one version. Exit code 1 if there is a
-fault. Long files, wide lines and words to avoid are listed, too, but are no faults.
+help texts of --no-x options say what they turn off, that all files state one version, and that error texts get values
+by brief(v). Exit code 1 if there is a fault. Long files, wide lines and words to avoid are listed, too, but are no
+faults.
   --root DIR   the tree to check (default: the one that holds this script)
   --graph      only print which file uses which
   --words      print every place of a word to avoid, not only their number
@@ -73,6 +75,7 @@ layers.check(lua, fault)
 references.check(tree, paths, fault)
 taste.check_help(tree, paths, fault)
 version.check(tree, paths, fault)
+errors.check(tree, paths, fault)
 
 taste.list(tree, paths, opts.words, print)
 for _, graph in ipairs {c, lua} do print(layers.summary(graph)) end

@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local packing = require "atomo.autograd.packing"
 local precision = require "atomo.autograd.precision"
+local brief = require "atomo.core.brief"
 local C, raise = f.C, f.raise
 local is_tensor = T.is_tensor
 
@@ -83,7 +84,7 @@ end
 
 local function check_field(ctx, key, list)
   for i = 1, #list, 2 do
-    if changed(list[i], list[i + 1]) then refuse(ctx, ("ctx.%s:"):format(tostring(key)), list[i]) end
+    if changed(list[i], list[i + 1]) then refuse(ctx, ("ctx.%s:"):format(brief(key)), list[i]) end
   end
 end
 
@@ -124,7 +125,7 @@ end
 
 function Context.__newindex(ctx, key, value)
   if ctx.op.trusted and is_tensor(value) then
-    raise(("%s: ctx.%s is a tensor, expected it in ctx:save()"):format(ctx.op.name, tostring(key)))
+    raise(("%s: ctx.%s is a tensor, expected it in ctx:save()"):format(ctx.op.name, brief(key)))
   end
   local kept = rawget(ctx, "kept")
   if not kept then

@@ -5,6 +5,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
+local brief = require "atomo.core.brief"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local Symbol = {}
@@ -83,7 +84,7 @@ function methods.clamp(x, lo, hi)
 end
 
 function Symbol.__index(_, name)
-  return methods[name] or raise(("elementwise: '%s' is no elementwise operation"):format(tostring(name)))
+  return methods[name] or raise(("elementwise: '%s' is no elementwise operation"):format(brief(name)))
 end
 for event, op in pairs {__add = "add", __sub = "sub", __mul = "mul", __div = "div", __pow = "pow",
   __mod = "remainder"} do

@@ -4,6 +4,7 @@
 -- starts at the first use.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -44,7 +45,7 @@ end
 local function reduction(name, what)
   local op = reductions[name or "sum"]
   if not op then
-    raise(("%s: unknown reduction '%s', expected sum, max, min or prod"):format(what, tostring(name)))
+    raise(("%s: unknown reduction '%s', expected sum, max, min or prod"):format(what, brief(name)))
   end
   return op
 end
@@ -180,7 +181,7 @@ function Comm:check(name, value)
   if type(value) == "number" then
     value = ("%.17g"):format(value)
   elseif type(value) ~= "string" then
-    raise(("check: %s is a %s, expected a number or a string"):format(tostring(name), type(value)))
+    raise(("check: %s is a %s, expected a number or a string"):format(brief(name), type(value)))
   end
   check(C.atomo_comm_check(self.h, tostring(name), value))
 end

@@ -3,6 +3,7 @@
 -- what differs, on which rank, and what to do (stages 3 to 9).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local same = require "atomo.comm.consistency"
 local raise = f.raise
 
@@ -23,7 +24,7 @@ local function add(list, prefix, state)
   local numbers, tensors = {}, {}
   for name, v in pairs(state) do
     local entries = T.is_tensor(v) and tensors or type(v) == "number" and numbers or {}
-    entries[#entries + 1] = {prefix .. tostring(name), v}
+    entries[#entries + 1] = {prefix .. brief(name), v}
   end
   for _, entries in ipairs {numbers, tensors} do
     table.sort(entries, by_name)

@@ -1,6 +1,7 @@
 --- Checks arguments of compressor methods: tensor numbers, lists, keys of the random streams, ranges of bytes. Native
 -- (init.lua, streaming.lua) and scripted compressors (custom/init.lua) share them, so that their errors are the same.
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
 local raise = require("atomo.ffi").raise
 local number = require "atomo.core.number"
@@ -10,7 +11,7 @@ local M = {}
 --- Returns i; raises unless it is a tensor number, 1 or more.
 function M.tensor_number(name, i)
   local n = number.whole(i, 1, 2 ^ 31 - 1)
-  if not n then raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(name, tostring(i))) end
+  if not n then raise(("%s: tensor is %s, expected a number 1, 2, ..."):format(name, brief(i))) end
   return n
 end
 
@@ -46,7 +47,7 @@ function M.keys(opts, fn, name)
   opts = opts or {}
   for key, value in pairs(opts) do
     if key ~= "step" and key ~= "rank" and key ~= "tensor" and key ~= "out" then
-      raise(("%s: %s: unknown option '%s', options are step, tensor, rank, out"):format(name, fn, tostring(key)))
+      raise(("%s: %s: unknown option '%s', options are step, tensor, rank, out"):format(name, fn, brief(key)))
     elseif key ~= "out" and not number.of(value) then
       raise(("%s: %s: %s is %s, expected a number"):format(name, fn, key, number.text(value)))
     end
@@ -70,7 +71,7 @@ end
 function M.step_of(self, grads, opts)
   if not self.prepared or #grads ~= self.prepared then
     raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads,
-      tostring(self.prepared or "none")))
+      brief(self.prepared or "none")))
   end
   return T.expect(opts.out, self.name .. ": encode_step: out", "u8")
 end

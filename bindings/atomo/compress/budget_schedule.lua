@@ -3,6 +3,7 @@
 -- last step, zeros before the first. Every rank calls its own function; budgets may differ, since a message can be
 -- decoded without its sender's budget.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local raise = f.raise
 
 local M = {}
@@ -16,13 +17,13 @@ local function checked(self, step, epoch, budget)
       "{atoms=}"):format(self.name, step, epoch, what))
   end
   if type(budget) == "number" then budget = {ratio = budget} end
-  if type(budget) ~= "table" then wrong(tostring(budget)) end
+  if type(budget) ~= "table" then wrong(brief(budget)) end
   local found
   for key, value in pairs(budget) do
-    if key ~= "atoms" and key ~= "bytes" and key ~= "ratio" then wrong(("a table with '%s'"):format(tostring(key))) end
+    if key ~= "atoms" and key ~= "bytes" and key ~= "ratio" then wrong(("a table with '%s'"):format(brief(key))) end
     if found then wrong("more than one budget") end
     if type(value) ~= "number" or not (value > 0 and value < math.huge) then
-      wrong(("%s = %s"):format(key, tostring(value)))
+      wrong(("%s = %s"):format(key, brief(value)))
     end
     found = key
   end

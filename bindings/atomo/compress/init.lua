@@ -3,6 +3,7 @@
 -- codec plans each tensor once and allocates nothing afterwards.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local spec = require "atomo.compress.spec"
 local arguments = require "atomo.compress.arguments"
@@ -33,7 +34,7 @@ local ways = {up = C.ATOMO_WAY_UP, down = C.ATOMO_WAY_DOWN}
 local function key_of(opts)
   local seed, way = opts and opts.seed or 0, opts and opts.way or "up"
   seed = number.expect_whole(seed, "compressor: seed", 0)
-  if not ways[way] then raise(("compressor: way is %s, expected 'up' or 'down'"):format(tostring(way))) end
+  if not ways[way] then raise(("compressor: way is %s, expected 'up' or 'down'"):format(brief(way))) end
   return {seed = seed, way = ways[way]}
 end
 
@@ -71,7 +72,7 @@ local function compressor(text, opts)
   local entry, values, fold, more = spec.read(text)
   for key in pairs(opts or {}) do
     if not (key == "seed" or key == "way" or key == "share" or key == "standard") then
-      raise(("compressor: unknown option '%s', options are seed, way, share, standard"):format(tostring(key)))
+      raise(("compressor: unknown option '%s', options are seed, way, share, standard"):format(brief(key)))
     end
   end
   for key, value in pairs(opts and opts.standard or {}) do spec.put_default(entry, values, key, value) end
@@ -131,7 +132,7 @@ local function plan(self, i, shape, name)
   if self.fold then
     rows = self.fold(shape)
     if type(rows) ~= "number" then
-      raise(("%s: fold returned %s for %s, expected the number of rows"):format(self.name, tostring(rows),
+      raise(("%s: fold returned %s for %s, expected the number of rows"):format(self.name, brief(rows),
         "[" .. table.concat(shape, ",") .. "]"))
     end
   end
@@ -207,10 +208,10 @@ local budget_names = {"atoms", "ratio", "bytes"}
 function Compressor:set_budget(budget)
   for key, value in pairs(budget) do
     if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
-      raise(("%s: set_budget: unknown budget '%s'%s; budgets are atoms, ratio, bytes"):format(self.name, tostring(key),
-        spec.suggest(tostring(key), budget_names)))
+      raise(("%s: set_budget: unknown budget '%s'%s; budgets are atoms, ratio, bytes"):format(self.name, brief(key),
+        spec.suggest(brief(key), budget_names)))
     elseif type(value) ~= "number" or value <= 0 or value ~= value then
-      raise(("%s: set_budget: %s is %s, expected a number above 0"):format(self.name, key, tostring(value)))
+      raise(("%s: set_budget: %s is %s, expected a number above 0"):format(self.name, key, brief(value)))
     end
   end
   check(C.atomo_codec_set_budget(self.h, budget.atoms or 0, budget.ratio or 0, budget.bytes or 0))

@@ -2,6 +2,7 @@
 -- step. {name = "svd", ratio = 64, overrides = {{"^fc", "none"}, {"conv1", {bits = 8}}}}, or as text
 -- "svd:ratio=64;^fc=none;conv1=bits=8". The first pattern that matches decides.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local raise = f.raise
 
 local M = {}
@@ -36,9 +37,9 @@ end
 
 local function check_pattern(pattern, i)
   local what = ("overrides: pattern %d is "):format(i)
-  if type(pattern) ~= "string" then raise(what .. tostring(pattern) .. ", expected a Lua pattern of names") end
+  if type(pattern) ~= "string" then raise(what .. brief(pattern) .. ", expected a Lua pattern of names") end
   local ok, problem = pcall(string.find, "", pattern)
-  if not ok then raise(("%s'%s': %s"):format(what, pattern, tostring(problem):gsub("^.-:%d+: ", ""))) end
+  if not ok then raise(("%s'%s': %s"):format(what, pattern, brief(problem):gsub("^.-:%d+: ", ""))) end
 end
 
 --- Checks one override; returns {pattern=, atoms= (or "none"), values=, text=}. base, spec: the compressor's entry and
@@ -46,7 +47,7 @@ end
 local function read_one(item, i, base, spec, read, text_of)
   if type(item) ~= "table" or #item ~= 2 then
     raise(("overrides: number %d is %s, expected {pattern, override}"):format(i,
-      type(item) == "table" and ("a table of %d"):format(#item) or tostring(item)))
+      type(item) == "table" and ("a table of %d"):format(#item) or brief(item)))
   end
   local pattern, what = item[1], item[2]
   check_pattern(pattern, i)
@@ -61,7 +62,7 @@ local function read_one(item, i, base, spec, read, text_of)
     what = merged
   elseif type(what) ~= "string" then
     raise(("overrides: for '%s' there is %s, expected \"none\", a compressor, or options"):format(pattern,
-      tostring(what)))
+      brief(what)))
   end
   local entry, values, fold = read(what)
   if fold then raise(("overrides: for '%s': fold cannot be a function here"):format(pattern)) end
@@ -80,7 +81,7 @@ end
 --- Checks a list of overrides.
 function M.read(list, base, spec, read, text_of)
   if type(list) ~= "table" then
-    raise(("overrides: %s, expected a list of {pattern, override}"):format(tostring(list)))
+    raise(("overrides: %s, expected a list of {pattern, override}"):format(brief(list)))
   end
   if not (base.options.atoms and base.options.ratio) or base.make then
     raise(("%s: overrides: only built-in sets of atoms (entry, svd, auto, ...) share a budget with others"):format(

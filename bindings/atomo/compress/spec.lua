@@ -1,6 +1,7 @@
 --- Reads a compressor's text, "svd:ratio=16,bits=8,fold=paper", or table, {name = "svd", ratio = 16, ...}, and checks
 -- it against the option tables of the codecs in C. No compressor's name is known here.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local suggest = require "atomo.core.suggest"
 local overrides = require "atomo.compress.overrides"
 local ffi, C, raise = f.ffi, f.C, f.raise
@@ -72,7 +73,7 @@ end
 --- Converts an option's value to the number that C expects; raises if it is not valid.
 local function convert(name, option, value)
   local what = ("%s: %s is %s, expected "):format(name, option.key, type(value) == "string" and ("'%s'"):format(value)
-    or tostring(value))
+    or brief(value))
   if option.kind == "enum" then
     for i, choice in ipairs(option.choices) do if choice == value then return i - 1 end end
     raise(what .. table.concat(option.choices, " or ") ..
@@ -126,7 +127,7 @@ local presets = {}
 ---@usage atomo.preset("gentle_ref", {name = "svd", ratio = 8}) atomo.compressor "gentle_ref:bits=4"
 function M.preset(name, spec)
   if type(name) ~= "string" or not name:match "^%a[%w_%-]*$" then
-    raise(("preset: name is %s, expected letters, digits, _ and -"):format(tostring(name)))
+    raise(("preset: name is %s, expected letters, digits, _ and -"):format(brief(name)))
   elseif M.known()[name] then
     raise(("preset: there is a compressor called %s"):format(name))
   elseif type(spec) ~= "table" then
@@ -156,7 +157,7 @@ local function check_schedule(entry, spec)
     raise(("%s: budget: it takes no budget"):format(entry.name))
   elseif type(fn) ~= "function" then
     raise(("%s: budget is %s, expected function(step, epoch, stats) that returns a ratio, or {ratio=}, {bytes=}, " ..
-      "{atoms=}"):format(entry.name, tostring(fn)))
+      "{atoms=}"):format(entry.name, brief(fn)))
   elseif spec.atoms ~= nil or spec.ratio ~= nil or spec.bytes ~= nil then
     raise(("%s: give one of budget, atoms, ratio and bytes"):format(entry.name))
   end
@@ -176,7 +177,7 @@ function M.read(spec)
   local list = M.known()
   local entry = type(spec.name) == "string" and spec.name:sub(1, 1) ~= "_" and list[spec.name]
   if not entry then
-    local name, names = tostring(spec.name), names_of(list, "name")
+    local name, names = brief(spec.name), names_of(list, "name")
     raise(("compressor: unknown compressor '%s'%s; compressors are %s"):format(name, M.suggest(name, names),
       table.concat(names, ", ")))
   end
@@ -190,7 +191,7 @@ function M.read(spec)
       values[option.index + 1] = convert(entry.name, option, value)
     elseif key ~= "name" and key ~= "budget" and key ~= "overrides" then
       local names = names_of(entry.options, "key")
-      raise(("%s: unknown option '%s'%s; %s"):format(entry.name, tostring(key), M.suggest(tostring(key), names),
+      raise(("%s: unknown option '%s'%s; %s"):format(entry.name, brief(key), M.suggest(brief(key), names),
         #names > 0 and "options are " .. table.concat(names, ", ") or "it takes none"))
     end
   end

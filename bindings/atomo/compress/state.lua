@@ -5,6 +5,7 @@
 -- the user's functions keep for tensor 1.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local arguments = require "atomo.compress.arguments"
 local C, check, raise = f.C, f.check, f.raise
 
@@ -12,7 +13,7 @@ local M = {}
 
 --- Loads one entry of a state, at once if its tensor is planned, else when it is (M.planned).
 local function load_one(self, name, t)
-  local what = ("%s: load_state_dict: '%s'"):format(self.name, tostring(name))
+  local what = ("%s: load_state_dict: '%s'"):format(self.name, brief(name))
   local learnt = tostring(name):match "^learnt%.(%d+)$"
   local state = tostring(name):match "^state%.(%d+)$"
   T.expect(t, what, (learnt or state) and "u8" or "f32")

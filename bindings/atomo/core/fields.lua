@@ -1,5 +1,6 @@
 --- Strict reading of fields: an unknown field of an object, such as ex.stat, is an error that names the nearest one.
 -- Fields that may be nil are listed as absent ones.
+local brief = require "atomo.core.brief"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
 
@@ -40,7 +41,7 @@ return function(class, what, fields, absent)
     if may_be_nil[key] or type(key) == "string" and key:sub(1, 2) == "__" then return nil end
     local names = names_of(class, public)
     local near = type(key) == "string" and nearest(key, names)
-    raise(("%s.%s: it has no such field (%s)"):format(what, tostring(key),
+    raise(("%s.%s: it has no such field (%s)"):format(what, brief(key),
       near and ("did you mean '%s'?"):format(near) or "it has " .. table.concat(names, ", ")))
   end})
 end

@@ -1,3 +1,4 @@
+local brief = require "atomo.core.brief"
 --- JSON for logs, one line per value. The encoder keeps all digits and writes NaN as null; the decoder is strict.
 local M = {}
 
@@ -89,7 +90,7 @@ local function encode_table(t, path, depth)
   if n > 0 or getmetatable(t) == array_mark then
     for key in pairs(t) do
       if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > n then
-        error(("json: %s is an array of %d entries that also has the key %s"):format(path, n, tostring(key)), 0)
+        error(("json: %s is an array of %d entries that also has the key %s"):format(path, n, brief(key)), 0)
       end
     end
     for i = 1, n do parts[i] = encode(t[i], path .. "[" .. i .. "]", depth + 1) end
@@ -97,7 +98,7 @@ local function encode_table(t, path, depth)
   end
   local keys = {}
   for key in pairs(t) do
-    if type(key) ~= "string" then error(("json: %s has the key %s, expected text"):format(path, tostring(key)), 0) end
+    if type(key) ~= "string" then error(("json: %s has the key %s, expected text"):format(path, brief(key)), 0) end
     keys[#keys + 1] = key
   end
   table.sort(keys, key_order)

@@ -1,6 +1,7 @@
 --- Output of a run (stage 10): the JSONL log, the progress line, tables and numbers for people.
 -- A log has one JSON object per line, written without a buffer (files.lua): a killed run loses no complete line.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
 local C, raise = f.C, f.raise
@@ -31,7 +32,7 @@ end
 function M.open(path)
   if path == nil then return setmetatable({}, Log) end
   if type(path) ~= "string" or path == "" then
-    raise(("log: path is %s, expected a file name"):format(tostring(path)))
+    raise(("log: path is %s, expected a file name"):format(brief(path)))
   end
   local cut = ends_cut(path)
   local file = files.open("log", path, true)

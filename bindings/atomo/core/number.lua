@@ -3,6 +3,7 @@
 -- number is checked here before C gets it. int64_t and uint64_t (2LL, 2ULL) are accepted if a double holds the value.
 local ffi = require "ffi"
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 
 local M = {}
 
@@ -34,8 +35,8 @@ function M.text(v)
   local kind = type(v)
   if v == nil then return "missing" end
   if kind == "number" or kind == "cdata" or kind == "boolean" then return tostring(v) end
-  if kind == "string" then return ("'%s', a string"):format(v) end
-  return "a " .. kind
+  if kind == "string" then return ("'%s', a string"):format(brief(v)) end
+  return brief(v)
 end
 
 --- M.whole(v, least, most); raises "WHAT is 2.5, expected a whole number of at least 1".
@@ -76,7 +77,7 @@ function M.element(v, dtype, what)
     local over = float_end[dtype]
     fits = n ~= n or (n < over and n > -over) or n == math.huge or n == -math.huge
   end
-  if not fits then raise(("%s: %s does not fit %s"):format(what, tostring(v), dtype)) end
+  if not fits then raise(("%s: %s does not fit %s"):format(what, brief(v), dtype)) end
   return n
 end
 

@@ -1,4 +1,5 @@
 --- Unknown names of a module, such as nn.Conv3d, are errors that say which name is nearest.
+local brief = require "atomo.core.brief"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
 
@@ -34,7 +35,7 @@ function M.unknown(what, key, ...)
   local names = names_of(...)
   local near = type(key) == "string" and nearest(key, names)
   local text = near and ("did you mean '%s'?"):format(near) or ("it has %s"):format(table.concat(names, ", "))
-  raise(("%s.%s: there is no such name (%s)"):format(what, tostring(key), text))
+  raise(("%s.%s: there is no such name (%s)"):format(what, brief(key), text))
 end
 
 --- Makes an unknown name of a module raise when it is read; names with "__" stay nil. Returns the module. rawget tells

@@ -1,6 +1,7 @@
 --- Reads tables of text with a header: one sample per line, one column for the label, the others features (stage 1).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local O = require "atomo.tensor.check_options"
 local suggest = require "atomo.core.suggest"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -14,7 +15,7 @@ M.options = {
 local function open(path, separator)
   if separator == nil then separator = path:find "%.tsv$" and "\t" or "," end
   if type(separator) ~= "string" or #separator ~= 1 then
-    raise(("csv: separator is %s, expected one character"):format(tostring(separator)))
+    raise(("csv: separator is %s, expected one character"):format(brief(separator)))
   end
   local out = ffi.new "atomo_csv *[1]"
   check(C.atomo_csv_open(path, separator:byte(), out))
@@ -51,8 +52,8 @@ local function label_column(path, names, label)
     at[name] = k
   end
   if label ~= nil then
-    local near = suggest(tostring(label), names)
-    return at[label] or raise(("csv: %s has no column '%s'%s; columns are %s"):format(path, tostring(label),
+    local near = suggest(brief(label), names)
+    return at[label] or raise(("csv: %s has no column '%s'%s; columns are %s"):format(path, brief(label),
       near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
   end
   for k, name in ipairs(names) do

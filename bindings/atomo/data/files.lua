@@ -1,5 +1,6 @@
 --- Looks into folders, for readers of data sets (stage 1).
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
@@ -39,7 +40,7 @@ end
 function M.wants(what, options, split)
   local only = options and options.only
   if only ~= nil and only ~= "train" and only ~= "test" then
-    raise(("%s: only = '%s', expected 'train' or 'test'"):format(what, tostring(only)))
+    raise(("%s: only = '%s', expected 'train' or 'test'"):format(what, brief(only)))
   end
   return only == nil or only == split
 end

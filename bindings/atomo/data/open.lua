@@ -1,6 +1,7 @@
 --- Recognises the format of a path and reads it (stage 1): a folder or file of one of the formats below, or a Lua file
 -- that returns data.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local O = require "atomo.tensor.check_options"
 local arrays = require "atomo.data.arrays"
 local classic = require "atomo.data.classic"
@@ -166,7 +167,7 @@ local function from_lua(path, options)
   local d = chunk()
   if type(d) == "function" then d = d(options)
   elseif options and next(options) ~= nil then
-    raise(("data.open: %s returns no function, which could take the option %s"):format(path, tostring(next(options))))
+    raise(("data.open: %s returns no function, which could take the option %s"):format(path, brief(next(options))))
   end
   if type(d) ~= "table" or not (d.train or d.test) then
     raise(("data: %s returns a %s, expected {train = set, test = set?}, or a function that returns this"):format(path,

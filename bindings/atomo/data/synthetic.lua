@@ -1,6 +1,7 @@
 --- The built-in synthetic set of images (stage 1).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local sets = require "atomo.data.set"
 local C, check, raise = f.C, f.check, f.raise
@@ -35,7 +36,7 @@ function M.synthetic(options)
   options = options or {}
   for key in pairs(options) do
     if key ~= "train" and key ~= "test" and key ~= "seed" then
-      raise(("synthetic: unknown option '%s', expected train, test or seed"):format(tostring(key)))
+      raise(("synthetic: unknown option '%s', expected train, test or seed"):format(brief(key)))
     end
   end
   local seed = count_option(options, "seed", 0)

@@ -4,6 +4,7 @@
 --   local loader = atomo.text.loader {tokens = text.train, batch = 16, length = 128, rank = 0, size = 1, seed = 0}
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local same = require "atomo.comm.consistency"
@@ -72,7 +73,7 @@ local function split(bytes, name, test_share, vocabulary)
   test_share = test_share == nil and 0.1 or test_share
   local share = number.of(test_share)
   if not share or not (share >= 0 and share < 1) then
-    raise(("text: test_share is %s, expected a number from 0 to below 1"):format(tostring(test_share)))
+    raise(("text: test_share is %s, expected a number from 0 to below 1"):format(brief(test_share)))
   end
   if vocabulary ~= nil and (type(vocabulary) ~= "table" or type(vocabulary.encode) ~= "function") then
     raise(("text: vocabulary is a %s, expected what atomo.text.vocabulary(path) returns"):format(type(vocabulary)))

@@ -7,6 +7,7 @@
 --   {"colour_jitter", brightness=0.4, contrast=0.4, saturation=0.4}   random factors from 1 - v to 1 + v
 --   {"mixup", 0.2}                mixes with another image, by a share from Beta(0.2, 0.2); batch.y: f32 [n,classes]
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local O = require "atomo.tensor.check_options"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
@@ -73,7 +74,7 @@ local function set_one(into, t, o, channels, before)
   local name = type(t) == "table" and t[1] or t
   local kind = type(t) == "table" and known[name]
   if not kind then
-    local near = suggest(tostring(name), {"normalise", "crop", "flip", "cutout", "colour_jitter", "mixup"})
+    local near = suggest(brief(name), {"normalise", "crop", "flip", "cutout", "colour_jitter", "mixup"})
     raise(("loader: unknown transform %s%s, expected {\"normalise\"}, {\"crop\", 4}, {\"flip\"}, {\"cutout\", 8}, "
       .. "{\"colour_jitter\", brightness=0.4} or {\"mixup\", 0.2}"):format(number.text(name),
       near and (", did you mean {\"%s\"}?"):format(near) or ""))
@@ -106,14 +107,14 @@ function M.set(c, o, channels)
   local augment = o.augment
   if augment and type(augment) ~= "table" then
     raise(("loader: augment is %s, expected false, {crop=4, flip=true} or a list of transforms"):format(
-      tostring(augment)))
+      brief(augment)))
   end
   channels = math.min(channels, 8) -- C refuses more
   if augment and #augment > 0 then
     for key in pairs(augment) do
       if type(key) ~= "number" then
         raise(("loader: augment is a list, and has the field '%s', expected {\"crop\", 4} in the list"):format(
-          tostring(key)))
+          brief(key)))
       end
     end
     return set_list(c, o, channels)

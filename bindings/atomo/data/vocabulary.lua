@@ -9,6 +9,7 @@
 -- last <|endoftext|>. So GPT-2's own file gives GPT-2's 50257 ids.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local files = require "atomo.core.files"
 local learn = require "atomo.data.merges"
 local number = require "atomo.core.number"
@@ -205,7 +206,7 @@ end
 function Vocabulary:decode(ids)
   local parts = {}
   for i, id in ipairs(T.is_tensor(ids) and ids:totable() or ids) do
-    parts[i] = self.strings[id + 1] or raise(("vocabulary: id %s, expected 0 to %d"):format(tostring(id),
+    parts[i] = self.strings[id + 1] or raise(("vocabulary: id %s, expected 0 to %d"):format(brief(id),
       self.size - 1))
   end
   return table.concat(parts)

@@ -1,6 +1,7 @@
 --- Checks of an exchange: gradients fit its plan, the step has not failed, all ranks run the same program and settings.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local pushed = require "atomo.exchange.pushed"
 local replicas = require "atomo.comm.replicas"
@@ -27,10 +28,10 @@ end
 --- pushed in this step before.
 function M.gradient(ex, i, grad)
   M.sound(ex)
-  T.expect(grad, ("exchange: gradient %s"):format(tostring(i)), "f32")
   if not number.whole(i, 1) then
-    raise(("exchange: gradient number %s, expected 1, 2, ..."):format(tostring(i)))
+    raise(("exchange: gradient number %s, expected 1, 2, ..."):format(brief(i)))
   end
+  T.expect(grad, ("exchange: gradient %d"):format(i), "f32")
   if ex.current and ex.current.given[i] then
     raise(("exchange: gradient %d was pushed twice in step %d"):format(i, ex.step))
   end

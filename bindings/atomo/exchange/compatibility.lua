@@ -1,6 +1,7 @@
 --- Checks that compressor, topology and options of an exchange can be combined, when it is made and before anything is
 -- sent. A topology's function `refuses` returns why it cannot be used; the error lists the topologies that can.
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 
 local M = {}
 
@@ -52,7 +53,7 @@ function M.check(settings, topology, compressor, size)
     inter_node = inter_node}
   local why = refusal(topology, o)
   if why then
-    raise(("exchange: %s; '%s' on %d rank%s can go by topology %s"):format(why, tostring(compressor), o.size,
+    raise(("exchange: %s; '%s' on %d rank%s can go by topology %s"):format(why, brief(compressor), o.size,
       o.size == 1 and "" or "s", those_that_can(o)))
   end
   if downlink ~= "dense" and topology ~= "ps" and inter_node ~= "ps" then

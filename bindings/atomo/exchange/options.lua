@@ -1,6 +1,7 @@
 --- The options of atomo.exchange in one table: names, defaults and tests. A wrong value raises its name, the value and
 -- what was expected.
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 local renamed = require "atomo.core.renamed"
 local suggest = require "atomo.core.suggest"
 local rules = require "atomo.exchange.compatibility"
@@ -91,11 +92,11 @@ function M.current(given)
   for key, value in pairs(opts) do
     local o = by_name[key]
     if not o then
-      local near = near_name(tostring(key))
-      raise(("exchange: unknown option '%s'%s, options are %s"):format(tostring(key),
+      local near = near_name(brief(key))
+      raise(("exchange: unknown option '%s'%s, options are %s"):format(brief(key),
         near and (", did you mean '%s'?"):format(near) or "", table.concat(names, ", ")))
     elseif o.is and not o.is(value) then
-      raise(("exchange: %s is %s, expected %s"):format(key, tostring(value), o.expected))
+      raise(("exchange: %s is %s, expected %s"):format(key, brief(value), o.expected))
     end
   end
   return opts

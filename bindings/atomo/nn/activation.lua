@@ -1,5 +1,6 @@
 --- Layers without parameters: elementwise activations, Softmax and LogSoftmax along one dimension, Dropout, Dropout2d.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
@@ -53,7 +54,7 @@ local function over_dimension(name, fn)
   function class:init(dim)
     self.dim = number.whole(dim or -1)
     if not self.dim or self.dim == 0 then
-      f.raise(("%s: dim is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(dim)))
+      f.raise(("%s: dim is %s, expected 1, 2, ... or -1, -2, ..."):format(name, brief(dim)))
     end
   end
   function class:forward(x) return fn(x, self.dim) end

@@ -1,5 +1,6 @@
 --- Containers of modules: Sequential, Residual and Concat.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
 local ops = require "atomo.autograd.ops"
 local base = require "atomo.nn.module"
@@ -42,7 +43,7 @@ function Sequential:init(...)
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end
   local largest = 0
   for k in pairs(layers) do
-    if type(k) ~= "number" then raise(("Sequential: key '%s', expected a list of modules"):format(tostring(k))) end
+    if type(k) ~= "number" then raise(("Sequential: key '%s', expected a list of modules"):format(brief(k))) end
     largest = math.max(largest, k)
   end
   for i = 1, largest do self:add(layers[i]) end

@@ -1,6 +1,7 @@
 --- nn.Conv2d: 2-D convolution of [N,H,W,in] with a weight [out, kh, kw, in/groups].
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local F = require "atomo.nn.functional"
 local O = require "atomo.tensor.check_options"
 local autograd = require "atomo.autograd"
@@ -46,7 +47,7 @@ end
 local function read_mode(self, opts)
   local mode = opts.padding_mode or "zeros"
   if mode ~= "zeros" and not beyond[mode] then
-    raise(("Conv2d: padding_mode is '%s', expected zeros, reflect, replicate or circular"):format(tostring(mode)))
+    raise(("Conv2d: padding_mode is '%s', expected zeros, reflect, replicate or circular"):format(brief(mode)))
   end
   self.padding_mode = mode
 end

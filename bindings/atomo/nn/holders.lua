@@ -2,6 +2,7 @@
 -- each step whether their parameters are still there: one whose field was given another tensor, or whose module was
 -- replaced, would be updated in silence while the model computes with the other one.
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 
 local M = {}
 
@@ -106,12 +107,12 @@ end
 
 --- Returns "'weight' of a Linear"; for a key of a plain table "'2' in 'blocks' of a Net".
 local function place(holder, key)
-  local text = ("'%s'"):format(tostring(key))
+  local text = ("'%s'"):format(brief(key))
   for _ = 1, 8 do
     if holder.class_name then return text .. " of a " .. holder.class_name end
     local above, above_key = next(holders[holder] or {})
     if not above then break end
-    holder, text = above, ("%s in '%s'"):format(text, tostring(above_key))
+    holder, text = above, ("%s in '%s'"):format(text, brief(above_key))
   end
   return text .. " of a table"
 end

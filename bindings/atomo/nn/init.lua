@@ -1,5 +1,6 @@
 --- atomo.nn: layers with PyTorch's names and defaults, gathered from the files of this folder.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local base = require "atomo.nn.module"
 
 local nn = {Module = base.Module, is_module = base.is_module, init = require "atomo.nn.initial"}
@@ -22,6 +23,6 @@ end
 --- Sets the convolution engine. All except "onednn" are in every build; raises for an engine that is not.
 ---@param name "auto"|"direct"|"winograd"|"onednn"|"gemm"
 ---@usage nn.set_conv_engine(nn.conv_engine())
-function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(tostring(name))) end
+function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(brief(name))) end
 
 return require("atomo.core.strict").module(nn, "nn")

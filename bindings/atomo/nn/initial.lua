@@ -3,6 +3,7 @@
 -- Fans of a weight [out, kh, kw, in/groups] or [out, in]: fan_in = kh kw in/groups, fan_out = out kh kw.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local linalg = require "atomo.tensor.linalg"
 local autograd = require "atomo.autograd"
 local check_options = require("atomo.nn.functional.window").check_options
@@ -13,7 +14,7 @@ local M = {}
 local function number(who, name, v, default)
   if v == nil then v = default end
   if type(v) ~= "number" or v ~= v then
-    raise(("init.%s: %s is %s, expected a number"):format(who, name, tostring(v)))
+    raise(("init.%s: %s is %s, expected a number"):format(who, name, brief(v)))
   end
   return v
 end
@@ -125,7 +126,7 @@ function M.calculate_gain(nonlinearity, param)
     return math.sqrt(2 / (1 + number("calculate_gain", "param", param, 0.01) ^ 2))
   end
   return gains[nonlinearity] or raise(("init.calculate_gain: nonlinearity is '%s', expected linear, conv2d, " ..
-    "sigmoid, tanh, selu, relu or leaky_relu"):format(tostring(nonlinearity)))
+    "sigmoid, tanh, selu, relu or leaky_relu"):format(brief(nonlinearity)))
 end
 
 --- Glorot & Bengio 2010: uniform with variance gain^2 2 / (fan_in + fan_out).
@@ -158,7 +159,7 @@ local function kaiming_variance(who, w, opts)
   local fan_in, fan_out = fans(who, w)
   local mode = opts.mode or "fan_in"
   if mode ~= "fan_in" and mode ~= "fan_out" then
-    raise(("init.%s: mode is '%s', expected fan_in or fan_out"):format(who, tostring(mode)))
+    raise(("init.%s: mode is '%s', expected fan_in or fan_out"):format(who, brief(mode)))
   end
   local fan, kind = mode == "fan_in" and fan_in or fan_out, opts.nonlinearity or "leaky_relu"
   if kind == "relu" then return 2 / fan end -- exact, unlike sqrt(2)^2 / fan

@@ -1,6 +1,7 @@
 --- nn.Linear and nn.Flatten.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
 local count = require("atomo.nn.functional.check").count
@@ -51,7 +52,7 @@ function Flatten:init(start_dim, end_dim)
   for _, name in ipairs {"start_dim", "end_dim"} do
     local d = number.whole(self[name])
     if not d or d == 0 then
-      raise(("Flatten: %s is %s, expected 1, 2, ... or -1, -2, ..."):format(name, tostring(self[name])))
+      raise(("Flatten: %s is %s, expected 1, 2, ... or -1, -2, ..."):format(name, brief(self[name])))
     end
     self[name] = d
   end

@@ -9,6 +9,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local blocks = require "atomo.core.blocks"
+local brief = require "atomo.core.brief"
 local expect_function = require "atomo.core.callable"
 local holders = require "atomo.nn.holders"
 local instead = require "atomo.nn.instead"
@@ -57,7 +58,7 @@ local metamethods = {
     end
     if type(value) == "boolean" and key ~= "training" and type(key) == "string" and suggest(key, {"training"}) then
       raise(("%s: module.%s = %s would do nothing; use module:train() or module:eval()"):format(self.class_name, key,
-        tostring(value)))
+        brief(value)))
     end
     local order, listed = rawget(self, "_order"), rawget(self, "_listed")
     rawget(self, "_parameters")[key] = T.is_tensor(value) and value.is_parameter or nil
@@ -98,7 +99,7 @@ function Module:forward() raise(self.class_name .. ": forward is not defined") e
 ---@param t atomo.Tensor
 ---@usage m:register_buffer("count", atomo.zeros(1))
 function Module:register_buffer(name, t)
-  T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, tostring(name)))
+  T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, brief(name)))
   self[name] = t:keep()
   self._buffers[name] = true
 end

@@ -1,6 +1,7 @@
 --- nn.BatchNorm2d and nn.BatchNorm1d: batch normalisation, optionally with residual addition and ReLU in the same pass.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local F = require "atomo.nn.functional"
 local O = require "atomo.tensor.check_options"
 local parameter = require "atomo.nn.parameter"
@@ -59,7 +60,7 @@ local function options(self)
   if self.track_running_stats then
     if not self.num_batches_tracked then
       f.raise(("%s: momentum was set to %s; only a layer made with {momentum = false} counts its batches"):format(
-        self.class_name, tostring(self.momentum)))
+        self.class_name, brief(self.momentum)))
     end
     o.momentum = 1 / (self.num_batches_tracked:item() + 1)
     o.running_mean, o.running_var = self.running_mean, self.running_var

@@ -2,6 +2,7 @@
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local assign = require "atomo.tensor.assign"
+local brief = require "atomo.core.brief"
 local autograd = require "atomo.autograd"
 local check_options = require "atomo.tensor.check_options"
 local raise = f.raise
@@ -56,7 +57,7 @@ end
 local function unknown(values, known)
   local list = {}
   for name in pairs(values) do
-    if not known[name] then list[#list + 1] = tostring(name) end
+    if not known[name] then list[#list + 1] = brief(name) end
   end
   table.sort(list)
   return list

@@ -2,6 +2,7 @@
 -- order, so all ranks get the same bits. atomo.train clips after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
 local gradient = require "atomo.autograd.gradient"
 local raise = f.raise
@@ -10,7 +11,7 @@ local M = {}
 
 local function positive(who, name, v)
   if type(v) ~= "number" or v ~= v or v <= 0 then
-    raise(("%s: %s is %s, expected a number above 0"):format(who, name, tostring(v)))
+    raise(("%s: %s is %s, expected a number above 0"):format(who, name, brief(v)))
   end
   return v
 end

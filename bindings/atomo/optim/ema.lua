@@ -4,6 +4,7 @@
 --   ema:with(function() ... evaluate ... end)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local expect_function = require "atomo.core.callable"
@@ -127,7 +128,7 @@ local function check_known(self, s, names)
   for i in ipairs(self.averages) do known[key_of(self, i, names)] = true end
   for key in pairs(s) do
     if not known[key] then
-      raise(("ema: load_state_dict: '%s' belongs to no average, there are %d"):format(tostring(key), #self.averages))
+      raise(("ema: load_state_dict: '%s' belongs to no average, there are %d"):format(brief(key), #self.averages))
     end
   end
 end

@@ -7,6 +7,7 @@
 -- false) and its state: no weight decay, no momentum, no step counted.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
 local assign = require "atomo.tensor.assign"
 local check_options = require "atomo.tensor.check_options"
@@ -38,7 +39,7 @@ function Optimizer:__newindex(key, value)
   end
   local method = type(Optimizer[key]) == "function"
   local near = not method and type(key) == "string" and suggest(key, fields)
-  if near then raise(("%s: optimizer.%s is no field (did you mean '%s'?)"):format(self.kind, tostring(key), near)) end
+  if near then raise(("%s: optimizer.%s is no field (did you mean '%s'?)"):format(self.kind, brief(key), near)) end
   if method and type(value) ~= "function" then -- a function may replace a method
     raise(("%s: optimizer.%s is no field, but a method"):format(self.kind, key))
   end
@@ -266,7 +267,7 @@ function Optimizer:load_state_dict(s)
   number.expect_whole(s.steps, "load_state_dict: steps", 0)
   options.check(self.kind, "lr", s.lr)
   for key, value in pairs(s) do
-    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, tostring(key), value, s.steps)
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, brief(key), value, s.steps)
     if problem then raise("load_state_dict: " .. problem) end
   end
   check_complete(self, s)

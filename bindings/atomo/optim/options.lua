@@ -1,5 +1,6 @@
 --- Options of the optimizers: names, defaults and bounds (names and defaults are PyTorch's), and reading a group's.
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 local check_options = require "atomo.tensor.check_options"
 
 local M = {}
@@ -42,10 +43,10 @@ function M.check(kind, name, v, key)
   local least = rule[2]
   if least == nil then
     if type(v) ~= "boolean" then
-      raise(("%s: %s is %s, expected true or false"):format(kind, key or name, tostring(v)))
+      raise(("%s: %s is %s, expected true or false"):format(kind, key or name, brief(v)))
     end
   elseif type(v) ~= "number" or v ~= v or v < least or v == math.huge then
-    raise(("%s: %s is %s, expected a number >= %g"):format(kind, key or name, tostring(v), least))
+    raise(("%s: %s is %s, expected a number >= %g"):format(kind, key or name, brief(v), least))
   end
 end
 
@@ -63,7 +64,7 @@ local function without_betas(kind, opts)
   local betas = opts.betas
   if betas == nil or not M.kinds[kind].beta1 then return opts end
   if type(betas) ~= "table" or #betas ~= 2 or opts.beta1 ~= nil or opts.beta2 ~= nil then
-    raise(("%s: betas is %s, expected {beta1, beta2}, or beta1 and beta2 by themselves"):format(kind, tostring(betas)))
+    raise(("%s: betas is %s, expected {beta1, beta2}, or beta1 and beta2 by themselves"):format(kind, brief(betas)))
   end
   local plain = {}
   for name, v in pairs(opts) do plain[name] = v end

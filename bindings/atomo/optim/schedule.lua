@@ -1,4 +1,5 @@
 --- Learning-rate schedules: functions of the 0-based step that return the rate. Any function(step) can be used as one.
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local raise = require("atomo.ffi").raise
@@ -35,7 +36,7 @@ end
 local function need(name, opts, key, least)
   local v = opts[key]
   if type(v) ~= "number" or v ~= v or v < least then
-    raise(("schedule.%s: %s is %s, expected a number >= %g"):format(name, key, tostring(v), least))
+    raise(("schedule.%s: %s is %s, expected a number >= %g"):format(name, key, brief(v), least))
   end
   return v
 end
@@ -119,10 +120,10 @@ function M.one_cycle(opts)
   local top, steps = need("one_cycle", opts, "lr", 0), need("one_cycle", opts, "steps", 2)
   local rise, anneal = opts.rise or 0.3, opts.anneal or "cos"
   if anneal ~= "cos" and anneal ~= "linear" then
-    raise(("schedule.one_cycle: anneal is '%s', expected cos or linear"):format(tostring(anneal)))
+    raise(("schedule.one_cycle: anneal is '%s', expected cos or linear"):format(brief(anneal)))
   end
   if type(rise) ~= "number" or not (rise > 0 and rise < 1) then
-    raise(("schedule.one_cycle: rise is %s, expected a number between 0 and 1"):format(tostring(rise)))
+    raise(("schedule.one_cycle: rise is %s, expected a number between 0 and 1"):format(brief(rise)))
   end
   local start = top / (opts.div or 25)
   local final, peak = start / (opts.final_div or 1e4), rise * steps - 1

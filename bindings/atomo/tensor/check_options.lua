@@ -1,6 +1,7 @@
 --- Checks tables of options: an unknown name raises, with the nearest known one.
 local raise = require("atomo.ffi").raise
 local is_tensor = require("atomo.tensor").is_tensor
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
 
@@ -12,8 +13,8 @@ local M = {}
 ---@param names string[]  the known options; sorted in place
 function M.unknown(who, name, names)
   table.sort(names)
-  local near = suggest(tostring(name), names)
-  raise(("%s: unknown option '%s'%s, options are %s"):format(who, tostring(name),
+  local near = suggest(brief(name), names)
+  raise(("%s: unknown option '%s'%s, options are %s"):format(who, brief(name),
     near and (", did you mean '%s'?"):format(near) or "", #names > 0 and table.concat(names, ", ") or "none"))
 end
 
@@ -64,7 +65,7 @@ end
 
 local function text_of(v)
   if is_tensor(v) then return v:dtype() end
-  return type(v) == "table" and "a table" or type(v) == "string" and ("'%s'"):format(v) or tostring(v)
+  return type(v) == "string" and ("'%s'"):format(brief(v)) or brief(v)
 end
 
 local function names_of(...)

@@ -1,6 +1,7 @@
 --- The Tensor class: a table whose field `h` is the C handle; autograd keeps requires_grad, grad and node beside it.
 -- Native memory is released by :free(), at the end of an atomo.scope, or by the garbage collector.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local blocks = require "atomo.core.blocks"
 local expect_function = require "atomo.core.callable"
 local ffi, C, raise, number = f.ffi, f.C, f.raise, f.number
@@ -49,7 +50,7 @@ local function raise_freed(t, what)
   raise(("%s was freed %s%s"):format(what, where_freed(t), remedy))
 end
 
-function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(tostring(key))) end
+function Freed.__index(t, key) raise_freed(t, ("tensor: '%s' of a tensor that"):format(brief(key))) end
 
 for name in ("add sub mul div pow mod unm concat lt le"):gmatch "%S+" do
   Freed["__" .. name] = function(a, b)

@@ -2,6 +2,7 @@
 --- t.shape[1], and names of other libraries: t.T, t.ndim.
 -- Elements are not fields. Assigning to the name of a method, or to a misspelt field of the library, raises; so does
 -- reading a misspelt name. Any other string key is free for the user.
+local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
@@ -37,7 +38,7 @@ local instead = {
 }
 
 local function element(key)
-  if type(key) == "number" then return ("t[%s]"):format(tostring(key)) end
+  if type(key) == "number" then return ("t[%s]"):format(brief(key)) end
   return ("t[%s]"):format(T.is_tensor(key) and "tensor" or type(key))
 end
 
@@ -126,7 +127,7 @@ end
 -- set stays.
 if not debug.getmetatable(print) then
   debug.setmetatable(print, {
-    __index = function(fn, key) used_as_property(fn, ("index a function value with '%s'"):format(tostring(key))) end,
+    __index = function(fn, key) used_as_property(fn, ("index a function value with '%s'"):format(brief(key))) end,
     __len = function(fn) used_as_property(fn, "get length of a function value") end,
   })
 end

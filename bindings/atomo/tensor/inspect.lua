@@ -1,6 +1,7 @@
 --- Reading tensors: shapes, elements, pointers.
 -- Indices and dimensions are 1-based, negative dimensions count from the end.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
 local ffi, C, raise = f.ffi, f.C, f.raise
@@ -42,7 +43,7 @@ local function dimension(t, d, what)
   local i = number.whole(d, -n, n)
   if not i or i == 0 then
     raise(("%s: dimension %s of a tensor with %d (1 to %d, or -%d to -1)"):format(what,
-      type(d) == "table" and "{...} (one at a time)" or tostring(d), n, n, n))
+      type(d) == "table" and "{...} (one at a time)" or brief(d), n, n, n))
   end
   return i < 0 and n + i or i - 1
 end
@@ -60,7 +61,7 @@ end
 --- "[2,3]"
 function T.shape_text(t)
   local sizes = {}
-  for i, n in ipairs(is_tensor(t) and t:shape() or t) do sizes[i] = tostring(n) end
+  for i, n in ipairs(is_tensor(t) and t:shape() or t) do sizes[i] = brief(n) end
   return "[" .. table.concat(sizes, ",") .. "]"
 end
 local shape_text = T.shape_text
@@ -107,7 +108,7 @@ local function offset_of(t, what, ...)
     local given = select(d + 1, ...)
     local i = number.whole(given, 1, h.shape[d])
     if not i then
-      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, tostring(given), d + 1, h.shape[d]))
+      raise(("%s: index %s in dimension %d, expected 1 to %d"):format(what, brief(given), d + 1, h.shape[d]))
     end
     at = at + (i - 1) * h.stride[d]
   end

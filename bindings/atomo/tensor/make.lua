@@ -1,6 +1,7 @@
 --- Making tensors: empty, zeros, ones, full, arange, rand, randn, from tables.
 -- Shapes come as (3, 4) or ({3, 4}), and with a dtype: (3, 4, "i32").
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local length = require "atomo.core.list"
 local number = require "atomo.core.number"
@@ -14,13 +15,13 @@ function T.dtype_of(name, what)
   if type(name) == "table" then
     for key in pairs(name) do
       if key ~= "dtype" then
-        raise(("%s: unknown option '%s', expected dtype; atomo.param(t) makes a parameter"):format(what, tostring(key)))
+        raise(("%s: unknown option '%s', expected dtype; atomo.param(t) makes a parameter"):format(what, brief(key)))
       end
     end
     name = name.dtype
   end
   local d = dtypes[name or "f32"]
-  if not d then raise(("%s: unknown dtype '%s', expected f32, i32, u8, f16 or bf16"):format(what, tostring(name))) end
+  if not d then raise(("%s: unknown dtype '%s', expected f32, i32, u8, f16 or bf16"):format(what, brief(name))) end
   return d
 end
 
@@ -43,7 +44,7 @@ local function shape_of(what, ...)
   for i = 1, ndim do
     local n = number.whole(sizes[i], 0)
     if not n then
-      raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, tostring(sizes[i]), i))
+      raise(("%s: size %s in dimension %d, expected a whole number >= 0"):format(what, brief(sizes[i]), i))
     end
     c[i - 1] = n
   end
@@ -101,8 +102,8 @@ function T.arange(start, stop, step)
   local from, to, by = number.of(start), number.of(stop), number.of(step)
   for _, v in ipairs {from or 0 / 0, to or 0 / 0, by or 0 / 0} do
     if v - v ~= 0 then
-      raise(("arange: from %s to %s by %s, expected finite numbers"):format(tostring(start), tostring(stop),
-        tostring(step)))
+      raise(("arange: from %s to %s by %s, expected finite numbers"):format(brief(start), brief(stop),
+        brief(step)))
     end
   end
   if by == 0 then raise "arange: step is 0" end
@@ -138,7 +139,7 @@ end
 ---@usage atomo.manual_seed(0)
 function T.manual_seed(seed)
   local n = number.whole(seed, 0)
-  if not n then raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(tostring(seed))) end
+  if not n then raise(("manual_seed: seed is %s, expected a whole number from 0 to 2^53"):format(brief(seed))) end
   C.atomo_manual_seed(n)
 end
 

@@ -2,6 +2,7 @@
 -- a tensor here.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 
 local M = {}
@@ -19,7 +20,7 @@ local function check_options(who, opts, rules)
     if key ~= "only" then
       local rule = rules and rules[key]
       if not rule then
-        f.raise(("%s: unknown option '%s', expected only%s"):format(who, tostring(key),
+        f.raise(("%s: unknown option '%s', expected only%s"):format(who, brief(key),
           rules and " or " .. next(rules) or ""))
       end
       local expected = rule(value)
@@ -37,7 +38,7 @@ local function wanted(who, path, entries, opts)
   local known, set = {}, {}
   for _, e in ipairs(entries) do known[e.name] = true end
   for _, name in ipairs(only) do
-    if not known[name] then refuse(who, path, "it has no tensor '%s'", tostring(name)) end
+    if not known[name] then refuse(who, path, "it has no tensor '%s'", brief(name)) end
     set[name] = true
   end
   return set

@@ -1,6 +1,7 @@
 --- Reads and checks the header of a safetensors file (format: huggingface/safetensors).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local json = require "atomo.core.json"
 local little_endian = require "atomo.core.little_endian"
 local number = require "atomo.core.number"
@@ -60,7 +61,7 @@ local function counts(path, name, entry, key, what)
   local v = entry[key]
   if type(v) ~= "table" or not json.is_array(v) then refuse(path, "'%s' has no %s: %s", name, key, what) end
   for _, n in ipairs(v) do
-    if not number.whole(n, 0) then refuse(path, "'%s' has the size %s in its %s", name, tostring(n), key) end
+    if not number.whole(n, 0) then refuse(path, "'%s' has the size %s in its %s", name, brief(n), key) end
   end
   return v
 end
@@ -72,7 +73,7 @@ local function read_entry(path, name, entry)
       entry == json.null and "null" or type(entry) == "table" and "an array" or "a " .. type(entry))
   end
   local kind = kinds[entry.dtype]
-  if not kind then refuse(path, "'%s' has dtype %s, which the format does not know", name, tostring(entry.dtype)) end
+  if not kind then refuse(path, "'%s' has dtype %s, which the format does not know", name, brief(entry.dtype)) end
   local shape = counts(path, name, entry, "shape", "a list of whole numbers")
   local offsets = counts(path, name, entry, "data_offsets", "[begin, end]")
   if #offsets ~= 2 then refuse(path, "'%s' has %d data_offsets, expected [begin, end]", name, #offsets) end
@@ -120,7 +121,7 @@ function M.read(path)
   local text, start, size = read_text(path)
   if text:byte(1) ~= 123 then refuse(path, "the header is no JSON object: it begins with '%s'", text:sub(1, 10)) end
   local ok, header = pcall(json.decode, text, {nulls = true, integers = true})
-  if not ok then refuse(path, "the header is no JSON object: %s", tostring(header)) end
+  if not ok then refuse(path, "the header is no JSON object: %s", brief(header)) end
   local metadata, entries, at = read_metadata(path, header.__metadata__), {}, 0
   header.__metadata__ = nil
   for name, entry in pairs(header) do entries[#entries + 1] = read_entry(path, name, entry) end

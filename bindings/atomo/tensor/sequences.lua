@@ -1,5 +1,6 @@
 --- Making tensors of regular numbers: linspace, eye, randperm.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 require "atomo.tensor.make"
 local number = require "atomo.core.number"
@@ -8,7 +9,7 @@ local C, raise = f.C, f.raise
 --- Returns v, a finite number that fits f32; raises otherwise.
 local function finite(v, what)
   local n = number.element(v, "f32", what)
-  if n - n ~= 0 then raise(("%s is %s, expected a finite number"):format(what, tostring(v))) end
+  if n - n ~= 0 then raise(("%s is %s, expected a finite number"):format(what, brief(v))) end
   return n
 end
 

@@ -1,5 +1,6 @@
 --- atomo.train, the training loop (stages 2 to 10): epochs of steps (step.lua), evaluation, logs, checks, hooks.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local F = require "atomo.nn.functional"
 local evaluation = require "atomo.train.evaluate"
 local counted = require "atomo.nn.functional.counted"
@@ -96,7 +97,7 @@ local function rate(self)
   if not self.schedule then return self.optimizer.lr end
   local lr = self.schedule(self.step - 1)
   if type(lr) ~= "number" or not (lr >= 0 and lr < math.huge) then
-    f.raise(("train: schedule(%d) is %s, expected a number >= 0"):format(self.step - 1, tostring(lr)))
+    f.raise(("train: schedule(%d) is %s, expected a number >= 0"):format(self.step - 1, brief(lr)))
   end
   return lr
 end

@@ -5,6 +5,7 @@
 -- parameters at the start of the round, bit-identical on all ranks. At its end the outer optimizer updates them, and
 -- they are copied to the parameters. The inner optimizers' states differ between ranks.
 local autograd = require "atomo.autograd"
+local brief = require "atomo.core.brief"
 local finite = require "atomo.train.finite"
 local optim = require "atomo.optim"
 local T = require "atomo.tensor"
@@ -25,7 +26,7 @@ local function option(opts, name)
   local v = opts[name]
   if v == nil then return defaults[name] end
   if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
-    raise(("train: outer %s is %s, expected a number >= 0"):format(name, tostring(v)))
+    raise(("train: outer %s is %s, expected a number >= 0"):format(name, brief(v)))
   end
   return v
 end

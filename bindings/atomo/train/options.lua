@@ -1,4 +1,5 @@
 --- The options of atomo.train, and their checks.
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local precision = require "atomo.autograd.precision"
@@ -155,7 +156,7 @@ local function check_state(state)
     local ok = type(object) == "table" and type(object.state_dict) == "function" and
       type(object.load_state_dict) == "function"
     if type(name) ~= "string" or name == "" or name:find("/", 1, true) then
-      raise(("train: state: %s is no name: expected a text without /"):format(tostring(name)))
+      raise(("train: state: %s is no name: expected a text without /"):format(brief(name)))
     elseif not ok then
       raise(("train: state: '%s' has no state_dict and load_state_dict"):format(name))
     end
@@ -177,7 +178,7 @@ local function check_options(o)
     if o[r[1]] == nil then raise(("train: '%s' is missing, expected %s"):format(r[1], r[2])) end
   end
   if o.nonfinite and o.nonfinite ~= "abort" and o.nonfinite ~= "skip" then
-    raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(tostring(o.nonfinite)))
+    raise(("train: nonfinite is '%s', expected 'abort' or 'skip'"):format(brief(o.nonfinite)))
   end
   if o.precision ~= nil then precision.code("train: precision", o.precision) end
   check_model(o.model)

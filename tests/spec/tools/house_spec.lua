@@ -3,7 +3,7 @@
 local scripts = require "support.root" .. "scripts/"
 package.path = scripts .. "?.lua;" .. package.path
 local layers, references, taste = require "house.layers", require "house.references", require "house.taste"
-local version = require "house.version"
+local errors, version = require "house.errors", require "house.version"
 local spawn = require "support.spawn"
 
 local function sorted(tree)
@@ -40,6 +40,7 @@ local function faults_of(planted)
   references.check(tree, paths, fault)
   taste.check_help(tree, paths, fault)
   version.check(tree, paths, fault)
+  errors.check(tree, paths, fault)
   return list
 end
 
@@ -126,6 +127,12 @@ describe("check_house", function()
       {["scripts/a.lua"] = 'cli.parse {options = {{"augment", "flag", true, "crop"}}}\n'})
     finds("scripts/a.lua:2: one of the choices is empty",
       {["scripts/a.lua"] = '{"conv", "choice", "", "engine",\n  choices = {"", "auto"}}\n'})
+  end)
+
+  it("finds an error text that would print a tensor", function()
+    finds("bindings/atomo/core/a.lua:2: raise(... tostring(v) ...), expected brief(v)",
+      {["bindings/atomo/core/a.lua"] = "local text = tostring(v)\nraise(('%s'):format(\n  tostring(v)))\n"})
+    finds("bindings/atomo/core/a.lua:1: error(", {["bindings/atomo/core/a.lua"] = "error(who .. tostring(v), 0)\n"})
   end)
 
   it("finds versions that differ from that of CMakeLists.txt, also in names of files", function()

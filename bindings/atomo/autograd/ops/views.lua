@@ -1,6 +1,7 @@
 --- Views (view, transpose, narrow, select, expand, ...) and the copies that go with them (clone, cat, index_select).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local list_length = require "atomo.core.list"
 local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
@@ -20,7 +21,7 @@ local function sizes_for(t, what, ...)
   for i, given in ipairs(sizes) do
     local n = number.whole(given, -1)
     if not n then
-      raise(("%s: size %s in dimension %d, expected a whole number, or -1 once"):format(what, tostring(given), i))
+      raise(("%s: size %s in dimension %d, expected a whole number, or -1 once"):format(what, brief(given), i))
     end
     sizes[i] = n
     if n == -1 then
@@ -181,7 +182,7 @@ function Tensor:narrow(dim, start, length)
   local from, count = number.whole(start, 1), number.whole(length, 0)
   if not from or not count or from + count - 1 > size then
     raise(("narrow: start %s, length %s of dimension %s, which has %d"):format(
-      tostring(start), tostring(length), tostring(dim), size))
+      brief(start), brief(length), brief(dim), size))
   end
   return narrow(self, d, from - 1, count, false)
 end
@@ -195,7 +196,7 @@ function Tensor:select(dim, i)
   local d = dimension(self, dim, "select")
   local at = number.whole(i, 1, self.h.shape[d])
   if not at then
-    raise(("select: index %s of dimension %s, which has %d"):format(tostring(i), tostring(dim), self.h.shape[d]))
+    raise(("select: index %s of dimension %s, which has %d"):format(brief(i), brief(dim), self.h.shape[d]))
   end
   return narrow(self, d, at - 1, 1, true)
 end
@@ -221,7 +222,7 @@ end
 function Tensor:unsqueeze(dim)
   local sizes = self:shape()
   local at = number.whole(dim, -#sizes - 1, #sizes + 1)
-  if not at or at == 0 then raise(("unsqueeze: dimension %s of a tensor with %d"):format(tostring(dim), #sizes)) end
+  if not at or at == 0 then raise(("unsqueeze: dimension %s of a tensor with %d"):format(brief(dim), #sizes)) end
   table.insert(sizes, at < 0 and #sizes + 2 + at or at, 1)
   return reshape(self, sizes)
 end

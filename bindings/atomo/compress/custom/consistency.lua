@@ -3,6 +3,7 @@
 -- rank synthesises from the same fixed numbers and reconstructs from rank 0's atoms; the results are compared.
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 
 local M = {}
 
@@ -38,7 +39,7 @@ function M.check(self, comm)
       local i = math.floor(k / each) + 1
       raise(("%s: tensor %s: the ranks' functions make different gradients of the same numbers (%.6g on one rank, " ..
         "%.6g on another): they must depend on the shape and the options alone"):format(self.name,
-        self.names[i] or tostring(i), b[k], a[k]))
+        self.names[i] or brief(i), b[k], a[k]))
     end
   end
 end

@@ -5,6 +5,7 @@ local spec = require "atomo.compress.spec"
 local adapters = require "atomo.compress.custom.adapter"
 local custom = require "atomo.compress.custom"
 local new_free = require "atomo.compress.custom.free"
+local brief = require "atomo.core.brief"
 local raise = f.raise
 
 --- Returns the options of a scripted compressor: those of the C codec `of` (nil: none), those of codec _list named in
@@ -64,7 +65,7 @@ end
 
 local function check_table(what, name, t, wanted, optional)
   if type(name) ~= "string" or not name:match "^%a[%w_%-]*$" then
-    raise(("%s: name is %s, expected letters, digits, _ and -"):format(what, tostring(name)))
+    raise(("%s: name is %s, expected letters, digits, _ and -"):format(what, brief(name)))
   end
   if type(t) ~= "table" then raise(("%s: %s: expected a table, got a %s"):format(what, name, type(t))) end
   for _, key in ipairs(wanted) do
@@ -85,8 +86,8 @@ local function check_table(what, name, t, wanted, optional)
     local known = false
     for _, name_known in ipairs(all) do known = known or key == name_known end
     if not known then
-      raise(("%s: %s: unknown field '%s'%s; fields are %s"):format(what, name, tostring(key),
-        spec.suggest(tostring(key), all), table.concat(all, ", ")))
+      raise(("%s: %s: unknown field '%s'%s; fields are %s"):format(what, name, brief(key),
+        spec.suggest(brief(key), all), table.concat(all, ", ")))
     end
   end
 end
@@ -127,7 +128,7 @@ local function check_bits(name, bits)
     for _, choice in ipairs(allowed) do known = known or tonumber(choice) == v end
     if not known then
       raise(("decomposition: %s: bits%s is %s, expected %s"):format(name,
-        type(bits) == "table" and ("[%d]"):format(k) or "", tostring(v), table.concat(allowed, ", ")))
+        type(bits) == "table" and ("[%d]"):format(k) or "", brief(v), table.concat(allowed, ", ")))
     end
   end
 end

@@ -16,6 +16,7 @@ local precision = require "atomo.autograd.precision"
 local new_kept = require "atomo.compress.custom.kept"
 local schedule = require "atomo.compress.budget_schedule"
 local state = require "atomo.compress.state"
+local brief = require "atomo.core.brief"
 local strict_fields = require "atomo.core.fields"
 local values = require "atomo.compress.custom.values"
 local ffi, C, raise = f.ffi, f.C, f.raise
@@ -51,7 +52,7 @@ local function most_body(self, i)
   local dense, claim = 4 * numel_of(self.shapes[i]), nil
   if self.t.bytes then claim = self.t.bytes({unpack(self.shapes[i])}, self.options) end
   if claim ~= nil and (type(claim) ~= "number" or claim ~= claim or claim < 0) then
-    raise(("%s: bytes returned %s, expected a number"):format(self.name, tostring(claim)))
+    raise(("%s: bytes returned %s, expected a number"):format(self.name, brief(claim)))
   end
   return math.min(dense, claim or dense)
 end

@@ -4,6 +4,7 @@
 -- tables of these; save returns it as bytes, bit for bit.
 local ffi = require "ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local values = require "atomo.compress.custom.values"
 local raise = require("atomo.ffi").raise
 
@@ -31,7 +32,7 @@ local function copied(v, what, each, depth)
     if type(key) ~= "number" and type(key) ~= "string" then
       raise(("%s has a key that is a %s, expected a text or number"):format(what, type(key)))
     end
-    out[key] = copied(item, ("%s.%s"):format(what, tostring(key)), each, depth + 1)
+    out[key] = copied(item, ("%s.%s"):format(what, brief(key)), each, depth + 1)
   end
   return out
 end

@@ -11,6 +11,7 @@
 --   back), tensors (number sent as messages), scales (1: the compressor has a budget in bytes, which sharded divides
 --   between its two ways; else 0), backward (s with which the exchange can overlap; 0 without overlap).
 local raise = require("atomo.ffi").raise
+local brief = require "atomo.core.brief"
 
 local M = {}
 
@@ -154,27 +155,27 @@ local wanted = {"dense", "small", "message", "encode", "decode", "copy", "tensor
 local function check(net, w, o)
   if not topologies[o.topology] then
     raise(("cost: unknown topology '%s'; there are allreduce, allgather, ps, sharded, hierarchical"):format(
-      tostring(o.topology)))
+      brief(o.topology)))
   end
   for _, key in ipairs(wanted) do
     local v = w[key]
     if type(v) ~= "number" or not (v >= 0 and v < math.huge) then
-      raise(("cost: %s of the work is %s, expected a number of at least 0"):format(key, tostring(v)))
+      raise(("cost: %s of the work is %s, expected a number of at least 0"):format(key, brief(v)))
     end
   end
   local p, h = net.ranks, net.hosts
   if o.topology == "ps" and p == 1 then raise "cost: topology ps wants two ranks" end
   if type(p) ~= "number" or type(h) ~= "number" or p % 1 ~= 0 or h % 1 ~= 0 or not (h >= 1 and p >= h) then
-    raise(("cost: %s ranks on %s hosts, expected whole numbers, at least one rank a host"):format(tostring(p),
-      tostring(h)))
+    raise(("cost: %s ranks on %s hosts, expected whole numbers, at least one rank a host"):format(brief(p),
+      brief(h)))
   end
   if h > 1 and not (net.rate and net.rate > 0 and net.latency and net.latency >= 0) then
     raise(("cost: a network of %d hosts wants latency (s) and rate (bytes/s), they are %s and %s"):format(h,
-      tostring(net.latency), tostring(net.rate)))
+      brief(net.latency), brief(net.rate)))
   end
   if p > h and not (net.memory_rate and net.memory_rate > 0 and net.memory_latency and net.memory_latency >= 0) then
     raise(("cost: %d ranks on %d hosts want memory_latency (s) and memory_rate (bytes/s), they are %s and %s"):format(p,
-      h, tostring(net.memory_latency), tostring(net.memory_rate)))
+      h, brief(net.memory_latency), brief(net.memory_rate)))
   end
 end
 

@@ -6,6 +6,7 @@
 -- model then prefers is tried in alternating steps. If a compressor was chosen, dense is tried too, and the compressor
 -- is kept only if its steps are shorter. Ranks agree on all figures before they decide.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local Exchange = require "atomo.exchange.exchange"
 local choose = require "atomo.exchange.auto.choose"
 local clock = require "atomo.exchange.auto.clock"
@@ -105,7 +106,7 @@ function Auto:restore(text)
   local chooser = self.chooser
   local ok, s = pcall(json.decode, text)
   if not ok or type(s) ~= "table" or type(s.compress) ~= "string" or type(s.topology) ~= "string" then
-    raise(("exchange: '%s' is no choice that a checkpoint holds"):format(tostring(text)))
+    raise(("exchange: '%s' is no choice that a checkpoint holds"):format(brief(text)))
   end
   if not chooser.free and s.compress ~= chooser.compressors[1] then
     raise(("exchange: the checkpoint was written with compress %s, this run asks for %s"):format(s.compress,

@@ -1,6 +1,7 @@
 --- Elementwise activations, each with a forward and a backward kernel: leaky_relu, gelu, silu, tanh, sigmoid.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local S = require "atomo.nn.functional.support"
 local func = require("atomo.autograd").operator
 local C, check, raise = f.C, f.check, f.raise
@@ -55,7 +56,7 @@ local gelu_tanh = activation("gelu", C.ATOMO_GELU_TANH, "input")
 function F.gelu(x, approximate)
   if approximate == nil or approximate == "none" then return gelu(x) end
   if approximate == "tanh" then return gelu_tanh(x) end
-  raise(("gelu: approximate is '%s', expected none or tanh"):format(tostring(approximate)))
+  raise(("gelu: approximate is '%s', expected none or tanh"):format(brief(approximate)))
 end
 
 --- x sigmoid(x)

@@ -3,6 +3,7 @@
 --   loss.count    set on a loss with reduction "mean" or "sum"; loss.summed: true for "sum"
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local C = f.C
 
@@ -37,7 +38,7 @@ end
 
 local function check_count(count)
   if type(count) ~= "number" or not (count >= 0 and count < math.huge) then
-    f.raise(("train: loss returned the count %s beside the loss, expected a number >= 0"):format(tostring(count)))
+    f.raise(("train: loss returned the count %s beside the loss, expected a number >= 0"):format(brief(count)))
   end
   return count
 end

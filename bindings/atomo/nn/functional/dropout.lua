@@ -1,6 +1,7 @@
 --- Dropout and the random streams of its masks.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local S = require "atomo.nn.functional.support"
 local func = require("atomo.autograd").operator
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -71,7 +72,7 @@ local dropout = func {
 --- Returns p; raises unless 0 <= p <= 1. layer: first word of the error text.
 function F.check_dropout(layer, p)
   if type(p) ~= "number" or not (p >= 0 and p <= 1) then
-    raise(("%s: p is %s, expected 0 <= p <= 1"):format(layer, tostring(p)))
+    raise(("%s: p is %s, expected 0 <= p <= 1"):format(layer, brief(p)))
   end
   return p
 end
@@ -79,7 +80,7 @@ end
 --- Returns p, 0.5 for nil, after checking both arguments.
 local function checked(name, p, training)
   if training ~= nil and type(training) ~= "boolean" then
-    raise(("%s: training is %s, expected true or false"):format(name, tostring(training)))
+    raise(("%s: training is %s, expected true or false"):format(name, brief(training)))
   end
   return F.check_dropout(name, p == nil and 0.5 or p)
 end

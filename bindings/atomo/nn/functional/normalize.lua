@@ -1,6 +1,7 @@
 --- layer_norm and group_norm (batch_norm is in init.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local S = require "atomo.nn.functional.support"
 local func = require("atomo.autograd").operator
@@ -12,7 +13,7 @@ local F = {}
 local function check_eps(who, eps)
   if eps == nil then return 1e-5 end
   if type(eps) ~= "number" or not (eps >= 0 and eps < math.huge) then
-    raise(("%s: eps is %s, expected a number >= 0"):format(who, tostring(eps)))
+    raise(("%s: eps is %s, expected a number >= 0"):format(who, brief(eps)))
   end
   return eps
 end

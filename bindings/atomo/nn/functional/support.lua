@@ -1,6 +1,7 @@
 --- Shared by the operators of atomo.F: contiguous inputs, output slots, options of losses.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local C, raise = f.C, f.raise
 local wrap, out = T.wrap, T.out
@@ -62,7 +63,7 @@ function S.number(layer, opts, name, default)
   local v = opts[name]
   if v == nil then v = default end
   if type(v) ~= "number" or v ~= v then
-    raise(("%s: %s is %s, expected a number"):format(layer, name, tostring(v)))
+    raise(("%s: %s is %s, expected a number"):format(layer, name, brief(v)))
   end
   return v
 end
@@ -79,7 +80,7 @@ local reductions = {mean = C.ATOMO_REDUCE_MEAN, sum = C.ATOMO_REDUCE_SUM, none =
 --- Returns C's number of opts.reduction: "mean" (default), "sum" or "none".
 function S.reduction(layer, opts)
   local r = reductions[opts.reduction or "mean"]
-  if not r then raise(("%s: reduction is '%s', expected mean, sum or none"):format(layer, tostring(opts.reduction))) end
+  if not r then raise(("%s: reduction is '%s', expected mean, sum or none"):format(layer, brief(opts.reduction))) end
   return r
 end
 

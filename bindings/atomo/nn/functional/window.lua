@@ -1,5 +1,6 @@
 --- Checks kernel, stride, padding, dilation and groups, and stores them in the C struct atomo_window.
 local f = require "atomo.ffi"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
 local ffi, raise = f.ffi, f.raise
@@ -18,7 +19,7 @@ local function pair(layer, name, v, default, least)
   local rows, columns = whole(h, least), whole(w, least)
   if not (rows and columns) then
     raise(("%s: %s is %s, expected a whole number >= %d or {height, width}"):format(layer, name,
-      type(v) == "table" and ("{%s, %s}"):format(tostring(h), tostring(w)) or tostring(v), least))
+      type(v) == "table" and ("{%s, %s}"):format(brief(h), brief(w)) or brief(v), least))
   end
   return rows, columns
 end
@@ -62,7 +63,7 @@ local function fill(layer, opts, kernel, size)
   end
   local groups = whole(opts.groups or 1, 1)
   if not groups then
-    raise(("%s: groups is %s, expected a whole number >= 1"):format(layer, tostring(opts.groups)))
+    raise(("%s: groups is %s, expected a whole number >= 1"):format(layer, brief(opts.groups)))
   end
   w.groups = groups
   return w, skip
@@ -100,11 +101,11 @@ local function check_pooling(layer, opts)
   M.check_options(layer, opts, pool_names, pool_extra[layer])
   for _, name in ipairs(flags) do
     if opts[name] ~= nil and type(opts[name]) ~= "boolean" then
-      raise(("%s: %s is %s, expected true or false"):format(layer, name, tostring(opts[name])))
+      raise(("%s: %s is %s, expected true or false"):format(layer, name, brief(opts[name])))
     end
   end
   if opts.divisor_override ~= nil and not (whole(opts.divisor_override, 1)) then
-    raise(("%s: divisor_override is %s, expected a whole number >= 1"):format(layer, tostring(opts.divisor_override)))
+    raise(("%s: divisor_override is %s, expected a whole number >= 1"):format(layer, brief(opts.divisor_override)))
   end
 end
 

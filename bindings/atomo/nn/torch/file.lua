@@ -3,6 +3,7 @@
 -- anything (pickle.lua).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local encode = require("atomo.core.little_endian").encode
 local pickle = require "atomo.nn.torch.pickle"
 local zip = require "atomo.nn.torch.zip"
@@ -67,7 +68,7 @@ end
 local function collect(path, dict, list)
   for i, name in ipairs(dict.keys) do
     local spec, why = spec_of(dict.values[i])
-    if why then refuse(path, "'%s' cannot be read: %s", tostring(name), why) end
+    if why then refuse(path, "'%s' cannot be read: %s", brief(name), why) end
     if spec and type(name) == "string" then list[#list + 1] = {name = name, spec = spec} end
   end
 end

@@ -1,5 +1,6 @@
 --- The contents of one file of a checkpoint: state_dicts of several sections ("model", "optimizer", ...). Tensors are
 -- named "SECTION/NAME"; numbers, strings and booleans are metadata with such names, stored as text with their type.
+local brief = require "atomo.core.brief"
 local file = require "atomo.train.checkpoint.file"
 local T = require "atomo.tensor"
 local raise = require("atomo.ffi").raise
@@ -45,7 +46,7 @@ function Bag:put(room, state)
       self.tensors[key] = v
     else
       self.values[key] = M.text(v) or raise(("checkpoint: '%s' of %s is a %s; a state may hold tensors, numbers, " ..
-        "texts and booleans"):format(tostring(name), room, type(v)))
+        "texts and booleans"):format(brief(name), room, type(v)))
     end
   end
 end

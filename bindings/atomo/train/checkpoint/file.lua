@@ -1,6 +1,7 @@
 --- One file of a checkpoint: named tensors and texts in safetensors format, with a checksum of its contents.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local disk = require "atomo.train.checkpoint.disk"
 local safetensors = require "atomo.tensor.safetensors"
 local C, check, raise = f.C, f.check, f.raise
@@ -45,12 +46,12 @@ function M.read(path)
   local tensors, metadata = safetensors.load(path, {keep_dtype = true})
   if metadata.format ~= M.FORMAT then
     raise(("checkpoint: %s is no checkpoint of this version: format '%s', expected '%s'"):format(path,
-      tostring(metadata.format), M.FORMAT))
+      brief(metadata.format), M.FORMAT))
   end
   local found = M.digest(tensors, metadata)
   if metadata.checksum ~= found then
     raise(("checkpoint: %s is damaged: it says checksum %s, its contents have %s"):format(path,
-      tostring(metadata.checksum), found))
+      brief(metadata.checksum), found))
   end
   return tensors, metadata
 end

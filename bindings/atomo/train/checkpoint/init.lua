@@ -2,6 +2,7 @@
 -- DIR/step-N that is complete or absent (generation.lua), with a manifest of its files. Ranks write their files in
 -- parallel; when all have, one rank renames the folder. An error on any rank is raised on all with the same text;
 -- earlier generations are not changed.
+local brief = require "atomo.core.brief"
 local bags = require "atomo.train.checkpoint.bag"
 local contents = require "atomo.train.checkpoint.contents"
 local disk = require "atomo.train.checkpoint.disk"
@@ -150,7 +151,7 @@ local function opener(body, folder)
     local bag, checksum = bags.read(folder .. "/" .. name)
     if checksum ~= entries[name].contents then
       raise(("checkpoint: %s/%s: its contents have checksum %s, the manifest says %s"):format(folder, name,
-        tostring(checksum), entries[name].contents))
+        brief(checksum), entries[name].contents))
     end
     return bag
   end

@@ -2,6 +2,7 @@
 -- "optimizer.*", "outer.*"), and files PATH.rankN-CHECKSUM (still earlier PATH.rankN) with the state of each rank. They
 -- were written after complete epochs. This version does not write them.
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
 local together = require "atomo.train.checkpoint.together"
@@ -32,7 +33,7 @@ local function restore_rank(name, run, step)
   local tensors, metadata = file.read(name)
   if tonumber(metadata.step) ~= step or tonumber(metadata.ranks) ~= run.comm.size then
     raise(("checkpoint: %s was written in step %s on %s ranks, expected step %d on %d ranks"):format(name,
-      tostring(metadata.step), tostring(metadata.ranks), step, run.comm.size))
+      brief(metadata.step), brief(metadata.ranks), step, run.comm.size))
   end
   local states = read_states(name, tensors, metadata, {"memory", "optimizer"})
   run.exchange:load_state_dict(states.memory)

@@ -2,6 +2,7 @@
 -- Removes old generations. Also resumes a run.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local checkpoint = require "atomo.train.checkpoint"
 local generation = require "atomo.train.checkpoint.generation"
 local number = require "atomo.core.number"
@@ -25,7 +26,7 @@ function M.interval(v)
   local amount, unit = tostring(v):match "^(%d+)([smh]?)$"
   amount = tonumber(amount)
   if not amount or amount < 1 then
-    raise(("train: save_every is %s, expected a number of steps, or a time: 30s, 10m, 2h"):format(tostring(v)))
+    raise(("train: save_every is %s, expected a number of steps, or a time: 30s, 10m, 2h"):format(brief(v)))
   end
   if unit == "" then return {steps = number.expect_whole(amount, "train: save_every", 1)} end
   return {seconds = amount * seconds_in[unit]}
