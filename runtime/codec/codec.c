@@ -111,7 +111,7 @@ atomo_codec *atomo__codec_hold(atomo_codec *c)
 
 void atomo_codec_free(atomo_codec *c)
 {
-    if (!c || --c->refs > 0) return;
+    if (!c || atomo__objects_kept() || --c->refs > 0) return;
     for (int i = 0; i < c->plans; i++) atomo__plan_free(c->plan[i]);
     atomo__free(c->segment);
     atomo__free(c->scratch);

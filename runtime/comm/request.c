@@ -212,7 +212,7 @@ int atomo_request_test(atomo_request *r)
 
 void atomo_request_free(atomo_request *r)
 {
-    if (!r) return;
+    if (!r || atomo__objects_kept()) return;
     if (r->done == r->n) {
         request_release(r);
         return;

@@ -42,7 +42,8 @@ int atomo__calloc(void **out, size_t nbytes);
 /* As atomo__alloc, for scratch memory that the caller frees before it returns: a few blocks are reused for all sizes.
  */
 int atomo__scratch(void **out, size_t nbytes);
-void atomo__free(void *p); /* NULL is allowed */
+void atomo__free(void *p);      /* NULL is allowed */
+bool atomo__objects_kept(void); /* since atomo_keep_objects: functions that free an object return at once */
 /* *out = a*b*c; ELIMIT if the product exceeds PTRDIFF_MAX. */
 int atomo__size_mul(size_t a, size_t b, size_t c, size_t *out);
 

@@ -52,6 +52,7 @@ static block *free_list[CLASSES];
 static block *scratch[SCRATCH_SLOTS]; /* the free scratch blocks; NULL: empty slot */
 static atomo_mem stats;
 static bool compact;             /* atomo_mem_compact */
+static _Atomic bool kept;        /* atomo_keep_objects */
 static long fail_countdown = -1; /* allocations until one fails; 0: none fails; -1: ATOMO_FAIL_ALLOC not read yet */
 
 /* Returns the smallest class whose blocks hold n bytes; *capacity is their size. */
@@ -303,4 +304,14 @@ void atomo_mem_trim(void)
         scratch[i] = NULL;
     }
     pthread_mutex_unlock(&lock);
+}
+
+void atomo_keep_objects(void)
+{
+    kept = true;
+}
+
+bool atomo__objects_kept(void)
+{
+    return kept;
 }

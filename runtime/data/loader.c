@@ -166,7 +166,7 @@ int atomo_loader_new(const atomo_tensor *images, const atomo_tensor *labels, con
 
 void atomo_loader_free(atomo_loader *l)
 {
-    if (!l) return;
+    if (!l || atomo__objects_kept()) return;
     if (l->has_thread) {
         pthread_mutex_lock(&l->lock);
         l->quit = true;

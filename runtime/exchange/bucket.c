@@ -16,7 +16,7 @@ atomo_bucket *atomo__bucket_hold(atomo_bucket *b)
 
 void atomo_bucket_free(atomo_bucket *b)
 {
-    while (b && --b->holders == 0) {
+    while (b && !atomo__objects_kept() && --b->holders == 0) {
         atomo_bucket *before = b->before;
         for (int k = 0; k < b->count; k++) atomo__comm_drop(b->program[k].comm);
         atomo__tensor_drop(&b->tensor);

@@ -43,7 +43,7 @@ static void drop_tensors(atomo_messages *m)
 
 void atomo_messages_free(atomo_messages *m)
 {
-    if (!m || --m->holders > 0) return;
+    if (!m || atomo__objects_kept() || --m->holders > 0) return;
     drop_tensors(m);
     atomo_codec_free(m->codec);
     atomo__free(m->out);

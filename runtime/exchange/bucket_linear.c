@@ -56,7 +56,7 @@ static void drop_grads(atomo_sums *l)
 
 void atomo_sums_free(atomo_sums *l)
 {
-    if (!l || --l->holders > 0) return;
+    if (!l || atomo__objects_kept() || --l->holders > 0) return;
     drop_grads(l);
     atomo_codec_free(l->codec);
     atomo__comm_drop(l->comm);

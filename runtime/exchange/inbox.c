@@ -27,7 +27,7 @@ atomo_inbox *atomo__inbox_hold(atomo_inbox *b)
 
 void atomo_inbox_free(atomo_inbox *b)
 {
-    if (!b || __atomic_sub_fetch(&b->holders, 1, __ATOMIC_SEQ_CST) > 0) return;
+    if (!b || atomo__objects_kept() || __atomic_sub_fetch(&b->holders, 1, __ATOMIC_SEQ_CST) > 0) return;
     atomo_tensor_free(b->slot[0]);
     atomo__free(b->counts);
     atomo__free(b);

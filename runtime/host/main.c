@@ -308,6 +308,9 @@ int main(int argc, char **argv)
     }
     host_signals_script(NULL);
     int code = host_signal_code(p.status ? HOST_SCRIPT_ERROR : HOST_OK);
-    if (code == 0) lua_close(L); /* not after an error: finalizers could use objects in a bad state */
+    if (code == 0) { /* not after an error: finalizers could use objects in a bad state */
+        atomo_keep_objects();
+        lua_close(L);
+    }
     host_leave(host_signal_code(code));
 }

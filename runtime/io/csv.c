@@ -29,7 +29,7 @@ typedef struct {
 
 void atomo_csv_close(atomo_csv *c)
 {
-    if (!c) return;
+    if (!c || atomo__objects_kept()) return;
     atomo__free(c->text);
     atomo__free(c->rows);
     atomo__free(c);

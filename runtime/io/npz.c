@@ -19,7 +19,7 @@ struct atomo_npz {
 
 void atomo_npz_close(atomo_npz *z)
 {
-    if (!z) return;
+    if (!z || atomo__objects_kept()) return;
     atomo__zip_free(&z->zip);
     if (z->zip.f) fclose(z->zip.f);
     atomo__free(z);

@@ -167,7 +167,7 @@ int atomo_tensor_new(int dtype, int ndim, const double *shape, atomo_tensor **ou
 
 void atomo_tensor_free(atomo_tensor *t)
 {
-    if (!t) return;
+    if (!t || atomo__objects_kept()) return;
     storage_release(t->storage);
     atomo__free(t);
 }

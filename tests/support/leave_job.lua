@@ -95,10 +95,36 @@ local function loader()
   end
 end
 
+--- Uses objects in finalizers that run when Lua is closed, after those of the objects themselves.
+local function finalizers()
+  local ex, grads = begun {arg[2], arg[3], arg[4]}
+  local data = atomo.data.synthetic {train = 40, test = 4}
+  local batches = atomo.data.loader {set = data.train, batch = 10, augment = {crop = 4, flip = true}}
+  local codec, sum = atomo.compressor "entry:ratio=4", world:iallreduce(atomo.ones(500))
+  local before = {}
+  for i, g in ipairs(grads) do before[i] = g:clone() end
+  local last = newproxy(true)
+  getmetatable(last).__gc = function()
+    ex:push(1, grads[1])
+    ex:finish()
+    for i, g in ipairs(grads) do assert(g:sum():item() == g:sum():item() and before[i]:get(1, 1) > 0) end
+    assert(codec:decode(codec:encode(grads[1])):numel() == 24000)
+    assert(sum:wait():get(1) == world.size)
+    local count = 0
+    for batch in batches:epoch(1) do count = count + batch.n end
+    assert(count == 40)
+    world:barrier()
+    if world.rank == 0 then print "used at the end" end
+  end
+  return last
+end
+
 if how == "requests" then
   requests()
 elseif how == "loader" then
   loader()
+elseif how == "finalizer" then
+  leave.kept = finalizers()
 elseif how == "all" then
   for _, o in ipairs(configurations) do
     if world.size == 1 and o[2] == "ps" then o = {o[1], "allgather"} end

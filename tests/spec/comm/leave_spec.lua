@@ -34,6 +34,12 @@ describe("a step left in the middle", function()
     ends(1, "raise svd:ratio=4 allgather", 1, "left by an error")
   end)
 
+  for _, o in ipairs {"none allreduce", "svd:ratio=4 allgather", "entry:ratio=8,ef=true sharded"} do
+    spec("to a finalizer that ends it when Lua is closed: " .. o, function()
+      ends(2, "finalizer " .. o, 0, "used at the end")
+    end)
+  end
+
   spec("by the end of input at the prompt", function()
     local path, remove = spawn.file(([[arg = {[0] = "x", "end", "svd:ratio=4", "allgather"}
 dofile %q
