@@ -14,7 +14,7 @@ function M.check(tree, paths, fault)
     for _, name in ipairs(library and not library:find "^tools/" and library ~= "core/brief" and RAISES or {}) do
       local text = tree[path]
       for at, call in text:gmatch("()%f[%w_]" .. name .. "(%b())") do
-        if call:find("%f[%w_]tostring%(") then
+        if call:gsub('"[^"\n]*"', '""'):gsub("'[^'\n]*'", "''"):find("%f[%w_]tostring%(") then
           fault(("%s:%d: %s(... tostring(v) ...), expected brief(v): v may be a tensor"):format(path, line_of(text, at),
             name))
         end

@@ -1,6 +1,7 @@
 --- p-norms, of all elements or along a dimension.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
 local func = require("atomo.autograd").operator
@@ -116,7 +117,7 @@ function Tensor:norm(p, dim, keepdim)
     local y = norm_of_all(self, p)
     return keepdim and y:view(K.ones(self.h.ndim)) or y
   end
-  if p and (p <= 0 or p ~= p) then raise(("norm: p is %s, expected a number above 0"):format(tostring(p))) end
+  if p and (p <= 0 or p ~= p) then raise(("norm: p is %s, expected a number above 0"):format(brief(p))) end
   local d = dimension(self, dim, "norm") + 1
   local y = norm_along(self, d, p or 2)
   return keepdim and y or y:squeeze(d)
