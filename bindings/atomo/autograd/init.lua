@@ -75,6 +75,7 @@ end
 ---@return atomo.Tensor self
 ---@usage atomo.param({1}):requires_grad_(false).requires_grad --> false
 function Tensor:requires_grad_(on)
+  T.self_handle(self)
   if on ~= nil and type(on) ~= "boolean" then
     raise(("requires_grad_: %s, expected true or false"):format(number.text(on)))
   end
@@ -198,8 +199,34 @@ local function packed(ctx, ...)
   return ...
 end
 
+--- Is a tensor that requires a gradient in this plain table, at any depth?
+local function holds_tracked(list, met)
+  met[list] = true
+  for _, item in pairs(list) do
+    if is_tensor(item) then
+      if tracked(item) then return true end
+    elseif type(item) == "table" and not getmetatable(item) and not met[item] and holds_tracked(item, met) then
+      return true
+    end
+  end
+  return false
+end
+
+--- Raises if an argument of a user-defined operator is a table with tensors that require a gradient: they would get
+--- none.
+local function refuse_tracked_tables(op, ...)
+  for i = 1, select("#", ...) do
+    local a = select(i, ...)
+    if type(a) == "table" and not getmetatable(a) and holds_tracked(a, {}) then
+      raise(("%s: argument %d is a table with a tensor that requires a gradient, which would get none: pass tensors " ..
+        "as arguments of their own, or a :detach()"):format(op.name, i))
+    end
+  end
+end
+
 local function call(op, ...)
   local ctx, on = context.new(op, ...), recording.value
+  if on and not op.trusted then refuse_tracked_tables(op, ...) end
   if not (on and any_tracked(...)) then
     if op.is_view then return linked((...), on and "view" or "no_grad", op.forward(ctx, ...)) end
     if not on then return op.forward(ctx, ...) end
@@ -226,7 +253,8 @@ end
 --- Makes a differentiable operator, a function of forward's arguments.
 -- forward(ctx, ...) computes the result(s) from tensors and plain values; nothing is recorded inside.
 -- backward(ctx, gy, ...) gets the gradient of each result (nil if the result was not used) and returns one gradient per
--- argument of forward, each in its argument's shape, or nil if the argument needs none. Keep what backward needs by
+-- argument of forward, each in its argument's shape, or nil if the argument needs none. Tensors in a table, as argument
+-- or result, would get no gradient, and are refused. Keep what backward needs by
 -- ctx:save(...) or in fields of ctx; if it is changed in place before backward, backward raises.
 ---@param def {name: string, forward: function, backward: function}
 ---@return fun(...: any): any the operator
@@ -297,6 +325,7 @@ local backward_options = {on_ready = true, retain_graph = O.flag}
 --- soon as its .grad is complete; retain_graph allows a second backward through the same graph
 ---@usage local w = atomo.param {2, 3} w:square():sum():backward() assert(w.grad:get(1) == 4)
 function Tensor:backward(gradient, opts)
+  T.self_handle(self)
   opts = opts == nil and {} or opts
   O.check("backward", opts, backward_options)
   if opts.on_ready ~= nil then expect_function("backward: on_ready", opts.on_ready) end
@@ -315,6 +344,7 @@ end
 --- Sets .grad to zero (the buffer stays); nil stays nil.
 ---@usage local w = atomo.param {1} w:sum():backward() w:zero_grad()
 function Tensor:zero_grad()
+  T.self_handle(self)
   leaf_grad.zero(self, "zero_grad")
   return self
 end

@@ -1,14 +1,14 @@
 --- Answers names of PyTorch's and Torch's modules that are not offered with the form to use.
 local raise = require("atomo.ffi").raise
 
--- What to write for methods of PyTorch's and Torch's modules that are not offered.
+-- What to write for methods of PyTorch's and Torch's modules that are not offered. Only names that no one would give to
+-- an option of a model ("half"): a field that is not set is nil.
 local instead = {
   clone = "make another and copy the values: other:load_state_dict(m:state_dict())",
   deepcopy = "make another and copy the values: other:load_state_dict(m:state_dict())",
-  cuda = "write nothing: modules are in main memory", cpu = "write nothing: modules are in main memory",
-  half = 'atomo.set_precision "bf16" computes products in bf16', bfloat16 = 'atomo.set_precision "bf16"',
-  double = "write nothing: parameters are f32", add_module = "write m.name = layer",
-  register_module = "write m.name = layer", register_parameter = "write m.name = atomo.param(t)",
+  cuda = "write nothing: modules are in main memory", bfloat16 = 'atomo.set_precision "bf16" has products in bf16',
+  add_module = "write m.name = layer", register_module = "write m.name = layer",
+  register_parameter = "write m.name = atomo.param(t)",
   register_forward_hook = "there are no hooks: write a module that calls this one",
   register_full_backward_hook = "there are no hooks: an atomo.func sees gradients in its backward",
   evaluate = "write m:eval()", getParameters = "write m:parameters()", zeroGradParameters = "write m:zero_grad()",

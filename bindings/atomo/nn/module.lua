@@ -15,6 +15,7 @@ local holders = require "atomo.nn.holders"
 local instead = require "atomo.nn.instead"
 local state = require "atomo.nn.state"
 local number = require "atomo.core.number"
+local place_of_errors = require "atomo.nn.place"
 local suggest = require "atomo.core.suggest"
 local visit = require "atomo.nn.visit"
 local raise, is_module = f.raise, visit.is_module
@@ -49,7 +50,7 @@ local metamethods = {
     local forward = self.forward
     local most = arity[forward] or arity_of(forward)
     if select("#", ...) > most then check_surplus(self, most, ...) end
-    return results(forward(self, ...)) -- no tail call: f.context finds this function on the stack
+    return results(forward(self, ...)) -- no tail call: nn/place.lua finds this function on the stack
   end,
   __newindex = function(self, key, value) -- the first assignment of a field
     if self.fixed[key] then
@@ -77,6 +78,17 @@ local function construct(class, ...)
   return self
 end
 
+--- Called for the first assignment of a field of a class. Raises for a module or parameter: it would be no part of an
+--- instance, so that nothing would train or save it.
+local function set_class_field(class, key, value)
+  local parameter = T.is_tensor(value) and value.is_parameter
+  if parameter or is_module(value) then
+    raise(("%s.%s: a %s in a class is no part of its instances: set self.%s in init"):format(class.class_name,
+      brief(key), parameter and "parameter" or "module", brief(key)))
+  end
+  rawset(class, key, value)
+end
+
 --- Returns a class that inherits from this one. Calling the class makes an instance and runs its init(...).
 ---@param name string
 ---@return table a class
@@ -86,7 +98,7 @@ function Module:extend(name)
   local class = {class_name = name, is_module_class = true}
   for k, fn in pairs(metamethods) do class[k] = rawget(self, k) or fn end
   class.__index = class
-  return setmetatable(class, {__index = self, __call = construct})
+  return setmetatable(class, {__index = self, __call = construct, __newindex = set_class_field})
 end
 
 --- Computes the module's result; m(x) calls it. A class defines its own; the default raises.
@@ -99,6 +111,7 @@ function Module:forward() raise(self.class_name .. ": forward is not defined") e
 ---@param t atomo.Tensor
 ---@usage m:register_buffer("count", atomo.zeros(1))
 function Module:register_buffer(name, t)
+  visit.expect(self)
   T.expect(t, ("%s: register_buffer: '%s'"):format(self.class_name, brief(name)))
   self[name] = t:keep()
   self._buffers[name] = true
@@ -119,6 +132,7 @@ end
 ---@return {[1]: string, [2]: atomo.Module}[]
 ---@usage m:named_children()[2][1] --> 1
 function Module:named_children()
+  visit.expect(self)
   local list = {}
   visit.fields(self, function(name, value)
     if is_module(value) then list[#list + 1] = {name, value} end
@@ -141,6 +155,7 @@ function Module:each_state(fn) visit.state(self, fn) end
 ---@return {[1]: string, [2]: atomo.Tensor}[]
 ---@usage m:named_parameters()[1][1] --> 1.weight
 function Module:named_parameters()
+  visit.expect(self)
   holders.note_asked(self)
   return visit.named_state(self, false)
 end
@@ -169,7 +184,7 @@ function Module:buffers() return tensors_of(visit.named_state(self, true)) end
 ---@usage m:num_parameters() --> 1930
 function Module:num_parameters()
   local n = 0
-  for _, p in ipairs(self:parameters()) do n = n + p:numel() end
+  for _, p in ipairs(Module.parameters(self)) do n = n + p:numel() end
   return n
 end
 
@@ -178,6 +193,7 @@ end
 ---@return atomo.Module self
 ---@usage m:apply(function(layer) assert(nn.is_module(layer)) end)
 function Module:apply(fn)
+  visit.expect(self)
   expect_function(self.class_name .. ": apply", fn)
   local list = self:named_modules()
   for i = #list, 1, -1 do fn(list[i][2]) end
@@ -202,6 +218,7 @@ end
 ---@return atomo.Module self
 ---@usage m:train().training --> true
 function Module:train(on)
+  visit.expect(self)
   if on ~= nil and type(on) ~= "boolean" then
     raise(("train: mode is %s, expected true or false"):format(number.text(on)))
   end
@@ -211,13 +228,17 @@ end
 --- Sets evaluation mode, as train(false).
 ---@return atomo.Module self
 ---@usage m:eval().training --> false
-function Module:eval() return self:train(false) end
+function Module:eval()
+  visit.expect(self)
+  return self:train(false)
+end
 
 --- Sets the modes at the start of a training loop. If this module is in evaluation mode, all switch to training mode.
 --- Otherwise each keeps its mode as the user set it, and train() of classes that override it is called. Returns self.
 ---@return atomo.Module self
 ---@usage m:begin_training().training --> true
 function Module:begin_training()
+  visit.expect(self)
   if not self.training then return self:train() end
   for _, entry in ipairs(self:named_modules()) do
     local m = entry[2]
@@ -233,6 +254,7 @@ end
 ---@return any fn's results
 ---@usage m:evaluating(function() return m.training end) --> false
 function Module:evaluating(fn, ...)
+  visit.expect(self)
   expect_function(self.class_name .. ": evaluating", fn)
   local modes = {}
   local function apply()
@@ -261,12 +283,12 @@ end
 ---@return atomo.Module self
 ---@usage nn.Linear(2, 2):requires_grad_(false)
 function Module:requires_grad_(on)
-  for _, p in ipairs(self:parameters()) do p:requires_grad_(on) end
+  for _, p in ipairs(Module.parameters(self)) do p:requires_grad_(on) end
   return self
 end
 
 local function set_frozen(self, on)
-  for _, entry in ipairs(self:named_modules()) do
+  for _, entry in ipairs(Module.named_modules(self)) do
     local m = entry[2]
     if on and not m._frozen then rawset(m, "_mode_before", m.training) end
     if not on and m._frozen then rawset(m, "training", m._mode_before) end
@@ -299,7 +321,7 @@ end
 ---@return atomo.Module self
 ---@usage m:zero_grad()
 function Module:zero_grad()
-  for _, p in ipairs(self:parameters()) do p:zero_grad() end
+  for _, p in ipairs(Module.parameters(self)) do p:zero_grad() end
   return self
 end
 
@@ -323,56 +345,9 @@ end
 ---@return any names that were skipped, with strict = false
 ---@usage m:load_state_dict(m:state_dict())
 function Module:load_state_dict(values, opts)
+  visit.expect(self)
   local left_out = state.load(self.class_name, function(fn) visit.state(self, fn) end, values, opts)
   return left_out or self
-end
-
--- ---- the place of an error in the network --------------------------------------------------------------------------
-
---- Returns the name of child in parent: "conv1", or "layer 3" for an entry of a list; nil if it is not in parent.
-local function name_in(parent, child)
-  local found
-  visit.fields(parent, function(name, value)
-    if value == child then
-      local list, place = name:match "^(.-)%.?(%d+)$"
-      local layer = place and ("layer %d"):format(place + 1)
-      found = found or not place and name or list == "" and layer or ("%s, %s"):format(list, layer)
-    end
-  end)
-  return found
-end
-
---- Returns the modules being called, outermost first, in the running coroutine. They are read from the stack, so that
---- nothing of an earlier call is left after an error.
-local function being_called()
-  local list, level = {}, 3
-  while true do
-    local info = debug.getinfo(level, "f")
-    if not info then return list end
-    if info.func == metamethods.__call then
-      local _, module = debug.getlocal(level, 1)
-      table.insert(list, 1, module)
-    end
-    level = level + 1
-  end
-end
-
---- Returns " [in Net > fc2: Linear]" for an error text: the modules being called, from the outermost one that contains
---- the next one, and so on; "" if there is none.
-function f.context()
-  local active, path = being_called(), {}
-  local i = #active
-  if i == 0 then return "" end
-  local bottom = active[i].class_name
-  while i > 1 do
-    local name = name_in(active[i - 1], active[i])
-    if not name then break end
-    table.insert(path, 1, name)
-    i = i - 1
-  end
-  local top = active[i].class_name
-  if #path == 0 then return (" [in %s]"):format(top) end
-  return (" [in %s > %s: %s]"):format(top, table.concat(path, " > "), bottom)
 end
 
 -- ---- printing --------------------------------------------------------------------------------------------------
@@ -396,5 +371,6 @@ function Module:text(indent)
 end
 
 instead(Module)
+place_of_errors(metamethods.__call)
 
 return {Module = Module, is_module = is_module}

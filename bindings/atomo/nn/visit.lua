@@ -15,6 +15,12 @@ function M.is_module(v)
   return type(v) == "table" and type(getmetatable(v)) == "table" and rawget(getmetatable(v), "is_module_class") == true
 end
 
+--- Raises unless self is a module: a method may be called with "." in place of ":".
+function M.expect(self)
+  if M.is_module(self) then return end
+  raise(("a module's method was called on a %s: write m:method(...), with a colon"):format(type(self)))
+end
+
 local function before(a, b) -- order of keys: numbers before strings
   if type(a) ~= type(b) then return type(a) == "number" end
   return a < b
@@ -63,6 +69,7 @@ local function joined(prefix, name) return prefix == "" and name or prefix .. ".
 
 --- Calls visit(full name, module) for self (name "") and all submodules, each once. prefix, seen: for the recursion.
 function M.modules(self, visit, prefix, seen)
+  if not prefix then M.expect(self) end
   prefix, seen = prefix or "", seen or {}
   if seen[self] then return end
   seen[self] = true
@@ -109,6 +116,7 @@ end
 --- module before those of its submodules. A shared tensor is visited under each of its names. Raises if two tensors
 --- have the same name, of which a state could keep one only.
 function M.state(self, visit)
+  M.expect(self)
   local of = {}
   state_within(self, function(name, t, is_buffer, module, path)
     if of[name] and of[name] ~= t then

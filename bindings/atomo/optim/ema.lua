@@ -60,8 +60,15 @@ local function new(opts)
   return self
 end
 
+--- Raises unless self has averages: a method may be called with "." in place of ":".
+local function expect(self)
+  if type(self) == "table" and self.averages then return end
+  raise(("a method of an average was called on a %s: write ema:method(...), with a colon"):format(type(self)))
+end
+
 --- Raises if weights and averages are swapped.
 local function expect_in_place(self, what)
+  expect(self)
   if not self.swapped then return end
   raise(("ema: %s: the averages are in place of the weights (ema:with, ema:swap); do it before or after"):format(what))
 end
@@ -83,6 +90,7 @@ end
 --- Swaps the values of weights and averages; a second call swaps them back.
 ---@usage ema:swap() ema:swap()
 function EMA:swap()
+  expect(self)
   if not self.swapped then holders.check(self.params, "ema") end
   self.swapped = not self.swapped
   autograd.no_grad(T.scope, function()
@@ -101,6 +109,7 @@ end
 ---@return any fn's results
 ---@usage ema:with(function() return 7 end) --> 7
 function EMA:with(fn, ...)
+  expect(self)
   expect_function("ema: with", fn)
   if self.swapped then return fn(...) end
   local function swap() self:swap() end

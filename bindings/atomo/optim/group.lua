@@ -22,7 +22,12 @@ local Group = {}
 Group.__index = Group
 
 --- Raises for an unknown option, which would be ignored silently.
-function Group:__newindex(name) check_options.unknown(self.kind .. ": group", name, options.names(self.kind)) end
+function Group:__newindex(name)
+  if name == "betas" and rawget(self, "beta1") then
+    raise(self.kind .. ": group.betas is no field of a group: set group.beta1 and group.beta2")
+  end
+  check_options.unknown(self.kind .. ": group", name, options.names(self.kind))
+end
 
 local function check_parameter(kind, i, p, seen)
   local leaf = T.is_tensor(p) and not p.node and (p.is_parameter or p.requires_grad)

@@ -32,6 +32,16 @@ Optimizer.__index = Optimizer
 
 local fields = {"lr", "groups", "steps", "params"}
 
+-- What to write for names of PyTorch's optimizers that are not offered.
+local instead = {
+  param_groups = "optimizer.groups, whose entries have the options as fields",
+  add_param_group = "another optimizer, with all groups: params = {{params = ...}, {params = ...}}",
+}
+setmetatable(Optimizer, {__index = function(_, key)
+  if instead[key] then raise(("optimizer.%s: an optimizer has no such name; write %s"):format(key, instead[key])) end
+  return nil
+end})
+
 --- Raises for assignments that would be ignored silently: an option (options belong to groups), or a misspelt field.
 function Optimizer:__newindex(key, value)
   if options.is_option(key) then
@@ -72,6 +82,12 @@ local function step_strided(update, group, i, p, g, lr, t)
   dense:free()
 end
 
+--- Raises unless self is an optimizer: a method may be called with "." in place of ":".
+local function expect(self)
+  if type(self) == "table" and self.groups then return end
+  raise(("an optimizer's method was called on a %s: write optimizer:method(...), with a colon"):format(type(self)))
+end
+
 --- Raises if parameters were added to the optimizer's lists or removed: they have no state.
 local function check_lists(self)
   local total = 0
@@ -92,6 +108,7 @@ end
 ---@param closure nil refused
 ---@usage optimizer:step()
 function Optimizer:step(closure)
+  expect(self)
   if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
   local update = steps.update[self.kind]
   options.check(self.kind, "lr", self.lr)
@@ -118,6 +135,7 @@ end
 ---@param opts {set_to_none: boolean?}?
 ---@usage optimizer:zero_grad {set_to_none = true}
 function Optimizer:zero_grad(opts)
+  expect(self)
   if opts ~= nil then check_options.check(self.kind .. ": zero_grad", opts, {set_to_none = check_options.flag}) end
   local none = opts and opts.set_to_none
   for i = 1, #self.params do
@@ -128,6 +146,7 @@ end
 --- Returns the parameters that are not frozen, in the order of params.
 ---@return atomo.Tensor[]
 function Optimizer:trained()
+  expect(self)
   local list = {}
   for _, p in ipairs(self.params) do
     if p.requires_grad then list[#list + 1] = p end
@@ -173,6 +192,7 @@ end
 ---@return table
 ---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
+  expect(self)
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
     for name, block in pairs(group.state) do s[i .. "." .. name] = block end
@@ -261,6 +281,7 @@ end
 ---@param s table a result of state_dict
 ---@usage optimizer:load_state_dict(optimizer:state_dict())
 function Optimizer:load_state_dict(s)
+  expect(self)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
   end

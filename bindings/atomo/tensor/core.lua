@@ -153,6 +153,7 @@ end
 --- Releases the native memory now; any later use raises.
 ---@usage local x = atomo.ones(2) x:free()
 function Tensor:free()
+  if type(self) ~= "table" then T.self_handle(self) end
   if rawget(self, "h") then
     if not rawget(self, "borrowed") then free_handle(self) end
     self.h, self.grad, self.node, self.base = nil, nil, nil, nil
@@ -174,6 +175,7 @@ end
 ---@return atomo.Tensor self
 ---@usage atomo.scope(function() return t:keep() end)
 function Tensor:keep()
+  T.self_handle(self)
   self.kept = true
   return self
 end

@@ -30,7 +30,7 @@ end
 ---@return atomo.Tensor self
 ---@usage atomo.zeros(2):fill_(3):get(2) --> 3
 function Tensor:fill_(v)
-  local value = number.element(v, self:dtype(), "fill_")
+  local value = number.element(v, Tensor.dtype(self), "fill_")
   changing(self, "fill_")
   check(C.atomo_fill(self.h, value))
   return self
@@ -38,7 +38,7 @@ end
 --- Sets every element to 0.
 ---@return atomo.Tensor self
 ---@usage t:clone():zero_():sum():item() --> 0
-function Tensor:zero_() return self:fill_(0) end
+function Tensor:zero_() return Tensor.fill_(self, 0) end
 
 --- Copies tensor u into this one; u is broadcast and converted to this tensor's dtype. A number fills the tensor.
 ---@param u atomo.Tensor|number
@@ -135,6 +135,7 @@ end
 ---@return atomo.Tensor
 ---@usage t:to("u8"):dtype() --> u8
 function Tensor:to(dtype, always)
+  T.self_handle(self)
   local d = T.dtype_of(dtype, "to")
   if d == self.h.dtype and not always then return self end
   T.refuse_half(T.dtype_names[d], "to", self)
@@ -145,18 +146,18 @@ end
 --- Returns the elements as f32; self if they are.
 ---@return atomo.Tensor
 ---@usage atomo.ones(2, "i32"):float():dtype() --> f32
-function Tensor:float() return self:to "f32" end
+function Tensor:float() return Tensor.to(self, "f32") end
 --- Returns the elements as i32; self if they are.
 ---@return atomo.Tensor
 ---@usage t:int():dtype() --> i32
-function Tensor:int() return self:to "i32" end
+function Tensor:int() return Tensor.to(self, "i32") end
 
 --- A view of the same elements outside the graph.
 ---@return atomo.Tensor
 ---@usage t:detach():numel() --> 4
 function Tensor:detach()
-  local o = out()
-  check(C.atomo_tensor_view(self.h, self.h.ndim, self.h.shape, self.h.stride, 0, o))
+  local h, o = T.self_handle(self), out()
+  check(C.atomo_tensor_view(h, h.ndim, h.shape, h.stride, 0, o))
   return wrap(o[0])
 end
 

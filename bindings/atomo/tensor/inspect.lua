@@ -5,24 +5,24 @@ local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local number = require "atomo.core.number"
 local ffi, C, raise = f.ffi, f.C, f.raise
-local Tensor, is_tensor, pointer_types = T.Tensor, T.is_tensor, T.pointer_types
+local Tensor, is_tensor, pointer_types, self_handle = T.Tensor, T.is_tensor, T.pointer_types, T.self_handle
 
 --- Returns the number of dimensions.
 ---@return integer
 ---@usage t:dim() --> 2
-function Tensor:dim() return self.h.ndim end
+function Tensor:dim() return self_handle(self).ndim end
 --- Returns the number of elements.
 ---@return integer
 ---@usage t:numel() --> 4
-function Tensor:numel() return self.h.numel end
+function Tensor:numel() return self_handle(self).numel end
 --- Returns the name of the element type.
 ---@return "f32"|"i32"|"u8"|"f16"|"bf16"
 ---@usage t:dtype() --> f32
-function Tensor:dtype() return T.dtype_names[self.h.dtype] end
+function Tensor:dtype() return T.dtype_names[self_handle(self).dtype] end
 --- Returns the bytes of one element.
 ---@return integer
 ---@usage t:element_size() --> 4
-function Tensor:element_size() return T.element_sizes[self:dtype()] end
+function Tensor:element_size() return T.element_sizes[Tensor.dtype(self)] end
 --- Are the elements in row-major order without gaps?
 ---@return boolean
 ---@usage t:t():is_contiguous() --> false
@@ -32,7 +32,7 @@ function Tensor:is_contiguous() return C.atomo_tensor_is_contiguous(T.self_handl
 ---@return number[]
 ---@usage #t:shape() --> 2
 function Tensor:shape()
-  local s, h = {}, self.h
+  local s, h = {}, self_handle(self)
   for i = 1, h.ndim do s[i] = h.shape[i - 1] end
   return s
 end
@@ -54,7 +54,7 @@ T.dimension = dimension
 ---@return I|number[]
 ---@usage t:size(-1) --> 2
 function Tensor:size(i)
-  if i == nil then return self:shape() end
+  if i == nil then return Tensor.shape(self) end
   return self.h.shape[dimension(self, i, "size")]
 end
 
@@ -91,7 +91,7 @@ local element = T.element
 ---@return ffi.cdata* float *, int32_t *, uint8_t * or uint16_t *
 ---@usage t:data()[3] --> 4
 function Tensor:data()
-  if not self:is_contiguous() then
+  if C.atomo_tensor_is_contiguous(self_handle(self)) == 0 then
     raise(("data: tensor %s is not contiguous, call :contiguous() first"):format(shape_text(self)))
   end
   C.atomo_tensor_expose(self.h)
@@ -99,7 +99,7 @@ function Tensor:data()
 end
 
 local function offset_of(t, what, ...)
-  local h, n = t.h, select("#", ...)
+  local h, n = self_handle(t), select("#", ...)
   if n ~= h.ndim then
     raise(("%s: %d indices for a tensor of %d dimensions"):format(what, n, h.ndim))
   end
@@ -145,6 +145,7 @@ end
 ---@usage t:set(1, 1, 9):get(1, 1) --> 9
 function Tensor:set(...)
   local n = select("#", ...)
+  self_handle(self)
   if n == 0 then raise "set: value is missing, expected indices and a number" end
   local value = number.element((select(n, ...)), self:dtype(), "set: value")
   local index = {...}
@@ -158,7 +159,7 @@ end
 ---@return number
 ---@usage t:sum():item() --> 10
 function Tensor:item()
-  if self.h.numel ~= 1 then
+  if self_handle(self).numel ~= 1 then
     raise(("item: tensor %s has %d elements, expected 1"):format(shape_text(self), self.h.numel))
   end
   return value_at(self, 0)
@@ -168,6 +169,7 @@ end
 ---@return table|number
 ---@usage t:totable()[2][1] --> 3
 function Tensor:totable()
+  self_handle(self)
   if is_half(self) then return self:detach():to("f32"):totable() end
   local c = self:is_contiguous() and self or self:detach():contiguous()
   local at, shape = 0, self:shape()
@@ -187,6 +189,7 @@ end
 ---@return string
 ---@usage #t:bytes() --> 16
 function Tensor:bytes()
+  self_handle(self)
   local c = self:is_contiguous() and self or self:detach():contiguous()
   return ffi.string(c.h.data, c.h.numel * c:element_size())
 end

@@ -75,6 +75,7 @@ end
 ---@return atomo.Tensor self
 ---@usage t:save_npy "t.npy"
 function T.Tensor:save_npy(path)
+  T.self_handle(self)
   f.check(C.atomo_npy_write(self.h, path_of(path, "save_npy")))
   return self
 end

@@ -77,6 +77,23 @@ describe("ctx:save", function()
   end)
 end)
 
+describe("a table with tensors as a user-defined operator's argument", function()
+  local op = atomo.func {name = "of_list", forward = function(_, list) return list[1] * (list.more and 2 or 1) end,
+    backward = function() end}
+
+  it("is refused while recording if one requires a gradient, which would be lost", function()
+    local w = atomo.param {1, 2}
+    for _, list in ipairs {{w}, {w * 2}, {w:narrow(1, 1, 1)}, {atomo.ones(1), more = {{w}}}} do
+      fails({"own_operator_spec.lua:", "of_list: argument 1 is a table with a tensor that requires a gradient"},
+        function() op(list):sum() end)
+      assert.is_nil(atomo.no_grad(op, list).node)
+    end
+    local list = {w:detach(), more = {3}}
+    list.more.again = list
+    assert.same({2, 4}, op(list):totable())
+  end)
+end)
+
 describe("a table of tensors as a user-defined operator's result", function()
   it("is refused while recording, since its tensors would lose their gradient", function()
     local op = atomo.func {name = "pair", forward = function(_, x) return {x * 2, x * 3} end,

@@ -91,11 +91,26 @@ describe("a name of another library's modules", function()
     local Own = atomo.nn.Module:extend "Own"
     function Own:clone() return self end
     local own = Own()
-    own.half = 3
+    own.clone_count = 3
     assert.equal(own, own:clone())
-    assert.equal(3, own.half)
+    assert.equal(3, own.clone_count)
+    assert.is_nil(own.half)
     assert.is_nil(own.quarter)
     assert.is_nil(m.modules)
+  end)
+end)
+
+describe("a name of another library's optimizers", function()
+  it("is answered with the form to use", function()
+    local o = atomo.optim.adam {params = {atomo.param {1}}}
+    fails({"unknown_names_spec.lua:", "optimizer.param_groups", "write optimizer.groups"}, function()
+      o.param_groups[1].lr = 1
+    end)
+    fails({"unknown_names_spec.lua:", "optimizer.add_param_group"}, function() o:add_param_group {params = {}} end)
+    fails({"unknown_names_spec.lua:", "adam: group.betas", "group.beta1 and group.beta2"}, function()
+      o.groups[1].betas = {0.5, 0.9}
+    end)
+    assert.is_nil(o.state)
   end)
 end)
 

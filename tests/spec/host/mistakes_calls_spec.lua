@@ -108,6 +108,56 @@ describe("a mistake in a script:", function()
   end)
 end)
 
+--- The methods of an object, by name, those of its class's parents too.
+local function methods_of(object)
+  local all, class = {}, getmetatable(object)
+  while class do
+    for name, method in pairs(type(class.__index) == "table" and class.__index or {}) do
+      if type(method) == "function" and not name:find "^_" then all[name] = all[name] or method end
+    end
+    class = getmetatable(type(class.__index) == "table" and class.__index or nil)
+  end
+  return all
+end
+
+describe("a method called with '.' and no argument, as in Python,", function()
+  local p = atomo.param {1}
+  local objects = {tensor = p, module = atomo.nn.Linear(1, 1), optimizer = atomo.optim.sgd {params = {p}, lr = 1},
+    average = atomo.optim.ema {params = {p}}}
+  local none = {extend = true, init = true, text = true, describe = true, forward = true} -- of classes, or internal
+
+  for what, object in pairs(objects) do
+    it("is refused at the caller's line, of every " .. what, function()
+      local count = 0
+      for name, method in pairs(methods_of(object)) do
+        if not none[name] then
+          local ok, text = pcall(function()
+            local result = method()
+            return result
+          end)
+          assert.is_false(ok, name)
+          assert.matches("^[^:]*mistakes_calls_spec.lua:%d+: ", text, name)
+          if what ~= "tensor" then assert.matches("with a colon", text, name) end
+          count = count + 1
+        end
+      end
+      assert.is_true(count >= 5)
+    end)
+  end
+
+  it("names the colon", function()
+    for _, name in ipairs {"backward", "item", "shape", "size", "view", "numel", "dtype", "detach", "zero_grad", "t",
+      "contiguous", "float", "data", "clone"} do
+      local ok, text = pcall(function()
+        local result = p[name]()
+        return result
+      end)
+      assert.is_false(ok)
+      assert.is_truthy(text:find("with a colon", 1, true) or text:find("expected a tensor", 1, true), text)
+    end
+  end)
+end)
+
 describe("a method of tensors called with '.' in place of ':'", function()
   it("raises, and reads no memory of what is no tensor", function()
     local t, count = atomo.ones(2), 0

@@ -117,6 +117,18 @@ describe("fields of a module", function()
   end)
 end)
 
+describe("a module or parameter in a class", function()
+  it("is refused, since no instance would train or save it", function()
+    local Own = nn.Module:extend "Own"
+    fails({"module_state_spec.lua:", "Own.fc: a module in a class", "set self.fc in init"}, function()
+      Own.fc = nn.Linear(1, 1)
+    end)
+    fails({"Own.scale: a parameter in a class"}, function() Own.scale = param() end)
+    Own.width, Own.layer, Own.ones = 3, nn.Linear, atomo.ones(2)
+    assert.equal(3, Own().width)
+  end)
+end)
+
 describe("two tensors of the same name", function()
   local ways = {
     function(m) m.list = {nn.Linear(1, 1), ["0"] = nn.Linear(1, 1)} end,

@@ -114,6 +114,7 @@ function Tensor:norm(p, dim, keepdim)
   if p ~= nil then p = number.expect(p, "norm: p") end
   K.check_flag("norm", keepdim)
   if dim == nil then
+    T.self_handle(self)
     local y = norm_of_all(self, p)
     return keepdim and y:view(K.ones(self.h.ndim)) or y
   end

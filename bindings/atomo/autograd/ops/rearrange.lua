@@ -21,6 +21,7 @@ end
 ---@usage t:flip(1):get(1, 1) --> 3
 function Tensor:flip(...)
   local dims = type((...)) == "table" and (...) or {...}
+  T.self_handle(self)
   if length(dims, "flip: dimensions") == 0 then raise "flip: no dimension is named; t:flip(1) reverses the first" end
   local y, seen = self, {}
   for _, dim in ipairs(dims) do
@@ -41,6 +42,7 @@ end
 ---@usage t:tile(2, 3):size(2) --> 6
 function Tensor:tile(...)
   local counts = type((...)) == "table" and {unpack((...))} or {...}
+  T.self_handle(self)
   if length(counts, "tile: counts") == 0 then
     raise "tile: no count is given; t:tile(2, 3) repeats twice down, three times across"
   end

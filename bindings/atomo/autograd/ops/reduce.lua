@@ -113,7 +113,7 @@ Tensor.dot = func {
   name = "dot",
   forward = function(ctx, a, b)
     ctx:save(ctx:needs(2) and a or nil, ctx:needs(1) and b or nil)
-    local v = a:dot_value(b)
+    local v = Tensor.dot_value(a, b)
     return a:dtype() == "f32" and rounded(v) or T.full({}, v, "i32")
   end,
   backward = function(ctx, g)

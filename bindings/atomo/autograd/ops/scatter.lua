@@ -83,7 +83,7 @@ local function part_of(source, index, who)
 end
 
 local function scatter_add(t, dim, index, source, who)
-  local d = t.h.ndim == 0 and 0 or dimension(t, dim, who)
+  local d = T.self_handle(t).ndim == 0 and 0 or dimension(t, dim, who)
   positions.check_index(t, d, index, who)
   T.expect(source, who .. ": source", t:dtype())
   local n = t.h.numel

@@ -85,7 +85,7 @@ end
 ---@return atomo.Tensor
 ---@usage t:gather(2, atomo.tensor({{2}, {1}}, "i32")):get(1, 1) --> 2
 function Tensor:gather(dim, index)
-  local d = self.h.ndim == 0 and 0 or dimension(self, dim, "gather")
+  local d = T.self_handle(self).ndim == 0 and 0 or dimension(self, dim, "gather")
   positions.check_index(self, d, index, "gather")
   return gather(self, d, index:contiguous())
 end
@@ -102,7 +102,9 @@ local function sorted(t, d, descending)
   return gather(t, d, index), index
 end
 
-local function last_or(t, dim, who) return t.h.ndim == 0 and 0 or dimension(t, dim == nil and -1 or dim, who) end
+local function last_or(t, dim, who)
+  return T.self_handle(t).ndim == 0 and 0 or dimension(t, dim == nil and -1 or dim, who)
+end
 
 --- Returns the elements along dim in order, and their 1-based positions (i32). NaN counts as the largest number; equal
 --- elements keep their order. The gradient of a value goes to the element that it came from.

@@ -15,6 +15,7 @@ local M = {}
 
 --- Reads sizes given as (2, 3) or ({2, 3}) for a view of t; one of them may be -1 and is inferred.
 local function sizes_for(t, what, ...)
+  T.self_handle(t)
   local sizes = type((...)) == "table" and {unpack((...))} or {...}
   local known, unknown = 1, nil
   list_length(sizes, what .. ": sizes")
@@ -79,7 +80,7 @@ function Tensor:reshape(...) return reshape(self, sizes_for(self, "reshape", ...
 ---@usage t:flatten():size(1) --> 4
 function Tensor:flatten(first)
   if first ~= nil then raise "flatten: takes no dimension, it joins all; nn.Flatten(first, last) joins some" end
-  return self:reshape(-1)
+  return Tensor.reshape(self, -1)
 end
 
 Tensor.clone = func {
@@ -96,7 +97,7 @@ Tensor.clone = func {
 ---@return atomo.Tensor
 ---@usage t:t():contiguous():is_contiguous() --> true
 function Tensor:contiguous()
-  if self:is_contiguous() then return self end
+  if Tensor.is_contiguous(self) then return self end
   return self:clone()
 end
 
@@ -126,7 +127,7 @@ local permute = func {
 function Tensor:permute(...)
   local order, seen = {...}, {}
   list_length(order, "permute: dimensions")
-  if #order ~= self.h.ndim then
+  if #order ~= T.self_handle(self).ndim then
     raise(("permute: %d dimensions named, the tensor has %d"):format(#order, self.h.ndim))
   end
   for i, d in ipairs(order) do
@@ -143,7 +144,7 @@ end
 ---@return atomo.Tensor
 ---@usage t:transpose(1, 2):get(1, 2) --> 3
 function Tensor:transpose(i, j)
-  if i == nil and self.h.ndim == 2 then i, j = 1, 2 end
+  if i == nil and T.self_handle(self).ndim == 2 then i, j = 1, 2 end
   local a, b = dimension(self, i, "transpose"), dimension(self, j, "transpose")
   local order = {}
   for d = 0, self.h.ndim - 1 do order[d + 1] = d == a and b or d == b and a or d end
@@ -153,7 +154,7 @@ end
 ---@return atomo.Tensor
 ---@usage t:t():get(1, 2) --> 3
 function Tensor:t()
-  if self.h.ndim ~= 2 then raise(("t: tensor %s is no matrix"):format(T.shape_text(self))) end
+  if T.self_handle(self).ndim ~= 2 then raise(("t: tensor %s is no matrix"):format(T.shape_text(self))) end
   return self:transpose(1, 2)
 end
 
@@ -207,6 +208,7 @@ end
 ---@usage atomo.ones(1, 3, 1):squeeze():dim() --> 1
 function Tensor:squeeze(dim)
   local sizes = {}
+  T.self_handle(self)
   local only = dim and dimension(self, dim, "squeeze")
   for d = 0, self.h.ndim - 1 do
     local n = self.h.shape[d]
@@ -220,7 +222,7 @@ end
 ---@return atomo.Tensor a view
 ---@usage t:unsqueeze(1):dim() --> 3
 function Tensor:unsqueeze(dim)
-  local sizes = self:shape()
+  local sizes = Tensor.shape(self)
   local at = number.whole(dim, -#sizes - 1, #sizes + 1)
   if not at or at == 0 then raise(("unsqueeze: dimension %s of a tensor with %d"):format(brief(dim), #sizes)) end
   table.insert(sizes, at < 0 and #sizes + 2 + at or at, 1)
@@ -232,7 +234,7 @@ Tensor.expand = func {
   name = "expand", is_view = true,
   forward = function(ctx, t, ...)
     local sizes = type((...)) == "table" and (...) or {...}
-    local h, n, shape, stride = t.h, #sizes, dims8(#sizes), dims8()
+    local h, n, shape, stride = T.self_handle(t), #sizes, dims8(#sizes), dims8()
     if n < h.ndim then raise(("expand: %s to %d dimensions"):format(T.shape_text(t), n)) end
     for i = 0, n - 1 do
       local j = i - (n - h.ndim)
