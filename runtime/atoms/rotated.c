@@ -187,6 +187,9 @@ static void price(atomo__plan *plan, double T)
     atomo__curve_at(&s->classes.sizes.curve, T);
     plan->priced_unit = 0;
     plan->priced_fixed = rotated_fixed_bits(&s->classes, s->map_bits, T) + s->classes.sizes.curve.bits;
+    /* With T = 0 all coefficients are sent as floats, also those that a coded message leaves out. */
+    const double floats = T > 0 || s->classes.sizes.count == 0 ? 0 : 32 * (double)plan->n;
+    plan->priced_fixed = ATOMO_MAX(plan->priced_fixed, floats);
 }
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)

@@ -106,31 +106,6 @@ static bool goes_in_steps(const budget *b)
     return false;
 }
 
-/* Finds the T > 0 at which the modelled length is the target, starting from T, by a safeguarded secant method in log T.
- * The length falls as T grows. Each plan's T is set to the result. */
-static void meet_length(budget *b, double T)
-{
-    double low = 0, high = INFINITY; /* the largest T found too low, the smallest found too high */
-    double slope = -1, last_T = 0, last_length = 0;
-    const bool steps = goes_in_steps(b);
-    for (int k = 0; k < MAX_ROUNDS; k++) {
-        double length = length_at(b, T);
-        if (fabs(length - b->target) <= MET * b->target) return;
-        if (length > b->target)
-            low = T;
-        else
-            high = T;
-        if (steps && high < low * ONE_STEP) return;
-        if (last_T > 0 && length != last_length && T != last_T)
-            slope = ATOMO_MAX(STEEPEST, ATOMO_MIN(FLATTEST, log(length / last_length) / log(T / last_T)));
-        last_T = T;
-        last_length = length;
-        double next = T * exp(ATOMO_MAX(-MOST_MOVE, ATOMO_MIN(MOST_MOVE, log(b->target / length) / slope)));
-        if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
-        T = next;
-    }
-}
-
 /* Returns the mean square of an entry over all tensors. */
 static double energy_of(const budget *b)
 {
@@ -140,6 +115,35 @@ static double energy_of(const budget *b)
         entries += (double)b->plan[i]->n;
     }
     return square / entries;
+}
+
+/* Finds the T > 0 at which the modelled length is the target, starting from T, by a safeguarded secant method in log T.
+ * The length falls as T grows. Where it jumps over the target, the side below is taken. Each plan's T is set to the
+ * result. */
+static void meet_length(budget *b, double T)
+{
+    double low = 0, high = INFINITY; /* the largest T found too low, the smallest found too high */
+    double slope = -1, last_T = 0, last_length = 0;
+    const bool steps = goes_in_steps(b);
+    if (!(T > 0 && isfinite(T))) T = sqrt(energy_of(b));
+    if (!(T > 0)) T = 1;
+    for (int k = 0; k < MAX_ROUNDS; k++) {
+        double length = length_at(b, T);
+        if (fabs(length - b->target) <= MET * b->target) return;
+        if (length > b->target)
+            low = T;
+        else
+            high = T;
+        if (last_T > 0 && length != last_length && T != last_T)
+            slope = ATOMO_MAX(STEEPEST, ATOMO_MIN(FLATTEST, log(length / last_length) / log(T / last_T)));
+        last_T = T;
+        last_length = length;
+        if (steps && high < low * ONE_STEP) break;
+        double next = T * exp(ATOMO_MAX(-MOST_MOVE, ATOMO_MIN(MOST_MOVE, log(b->target / length) / slope)));
+        if (!(next > low && next < high)) next = isinf(high) ? 2 * low : low > 0 ? sqrt(low * high) : high / 8;
+        T = next;
+    }
+    if (last_length > (1 + MET_AT_JUMP) * b->target && isfinite(high)) length_at(b, high);
 }
 
 /* Chooses the families of one side of a jump (side: 0 or 1), meets the target with them, and returns the variance of

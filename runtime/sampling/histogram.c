@@ -193,7 +193,8 @@ void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all)
         double low, high;
         ends_of(s, b, &low, &high);
         const uint32_t count = histogram[0][b] + histogram[1][b] + histogram[2][b] + histogram[3][b];
-        s->above[b + 1] = s->above[b] + (float)count;
+        const uint32_t zeros = b == ATOMO_MIN(top, ATOMO__BINS - 1u) ? (uint32_t)probes - nonzero : 0;
+        s->above[b + 1] = s->above[b] + (float)(count - zeros);
         s->sum[b + 1] = s->sum[b] + count * (low + high) / 2;
     }
     s->weight = (double)n / (double)probes;
@@ -226,6 +227,11 @@ void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, 
     *sum = ATOMO_MAX(0, ATOMO_MIN(*sum, s->total));
 }
 
+double atomo__spectrum_most(const atomo__spectrum *s)
+{
+    return value_of(s->top + 1);
+}
+
 double atomo__spectrum_noise(const atomo__spectrum *s, double tau)
 {
     double noise = 0;
@@ -240,6 +246,10 @@ double atomo__spectrum_noise(const atomo__spectrum *s, double tau)
     }
     return s->weight * noise;
 }
+
+/* Probes give the sum of |x| of gradients within a few percent. If it is off by this fraction, they have missed what
+ * matters: a few large entries, or live ones between zeros. */
+static const double MISLED = 0.25;
 
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square)
 {
@@ -261,6 +271,12 @@ int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float 
     s->off_count = t.count - count;
     s->off_sum = t.above - sum;
     return ATOMO_OK;
+}
+
+bool atomo__spectrum_misleads(const atomo__spectrum *s)
+{
+    const double probed = s->weight * s->sum[ATOMO__BINS];
+    return s->weight > 1 && fabs(s->total - probed) > MISLED * ATOMO_MAX(s->total, probed);
 }
 
 /* Returns the mean of floor(log2(v)) for v uniform between low >= 1 and high. */

@@ -51,8 +51,8 @@ void atomo__measure(const float *x, int64_t n, double *sum, double *square, floa
 void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);
 /* A histogram of |x|: bins of a sixteenth of an octave, over 32 octaves down from the largest, as running totals from
  * the top. Entries are modelled as uniform within a bin. It is made of all entries, or of ATOMO__PROBES of them: one at
- * a random position in each of as many equal parts of x. atomo__spectrum_anchor then makes it exact at one cut, and
- * nearly exact close to it. */
+ * a random position in each of as many equal parts of x; up to ATOMO__PROBES - 1 of its last entries are in none.
+ * atomo__spectrum_anchor then makes it exact at one cut, and nearly exact close to it. */
 enum { ATOMO__BINS = 512, ATOMO__PROBES = 8192 };
 struct atomo__spectrum {
     double weight;                /* entries per probe */
@@ -60,15 +60,19 @@ struct atomo__spectrum {
     double off_count, off_sum;    /* exact minus modelled number and sum at the anchor; 0 before */
     uint32_t top;                 /* key of the largest |x|: its bits / 2^19 */
     bool open;                    /* not anchored yet: the refine stage must do it */
-    float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b */
+    float above[ATOMO__BINS + 1]; /* [b]: probes in the bins before b, without those that are 0 */
     double sum[ATOMO__BINS + 1];  /* [b]: their sum, with every entry at the middle of its bin */
 };
 void atomo__spectrum_of(atomo__spectrum *s, const float *x, int64_t n, bool all); /* all: of all entries */
 /* Corrects the model at `cut` by one exact pass, and sets *square = ||x||^2. ENONFINITE, without a text, if x is not
  * finite. */
 int atomo__spectrum_anchor(atomo__spectrum *s, const float *x, int64_t n, float cut, double *square);
+/* Returns whether the probes of an anchored histogram stand for other numbers than the entries: then it needs all. */
+bool atomo__spectrum_misleads(const atomo__spectrum *s);
 /* *count, *sum = the modelled number of entries with |x| >= cut and the sum of their |x|. */
 void atomo__spectrum_above(const atomo__spectrum *s, double cut, double *count, double *sum);
+/* Returns an upper bound of the largest |x| in the histogram. */
+double atomo__spectrum_most(const atomo__spectrum *s);
 /* Returns the modelled sum of |x| (tau - |x|) over the entries below tau, which is the variance of keeping each of them
  * with probability |x| / tau. */
 double atomo__spectrum_noise(const atomo__spectrum *s, double tau);

@@ -57,8 +57,12 @@ int atomo__entries_measure(atomo__plan *plan, const float *x, bool all)
 
 int atomo__entries_refine(atomo__plan *plan, const float *x)
 {
+    atomo__spectrum *s = spectrum_of(plan);
     const float cut = atomo__cut_of(plan->T * sqrt(plan->segment.unit));
-    return atomo__spectrum_anchor(spectrum_of(plan), x, plan->n, cut, &plan->square);
+    ATOMO_TRY(atomo__spectrum_anchor(s, x, plan->n, cut, &plan->square));
+    if (!atomo__spectrum_misleads(s)) return ATOMO_OK;
+    atomo__spectrum_of(s, x, plan->n, true);
+    return atomo__spectrum_anchor(s, x, plan->n, cut, &plan->square);
 }
 
 /* Sets priced_unit and priced_fixed to the tangent of the message's length at `rest` drawn and `kept` saturated atoms.
@@ -88,16 +92,23 @@ static int order_of(double mean_log)
     return ATOMO_MAX(0, ATOMO_MIN((int)(mean_log + 0.5), (1 << ORDER_BITS) - 1));
 }
 
+/* Returns the modelled bits of a value above tau and its sign: 2 + 2 floor(log2(1 + j / 2^k)) + k, where j is its
+ * number of steps; or those of a float, where one value has so many steps that encode sends floats. */
+static double value_bits(const atomo__segment *s, double tau, double step)
+{
+    const double size = step * tau;
+    if (!(size > 0 && s->kept > 0)) return 32;
+    const int k = order_of(atomo__spectrum_log2(s->spectrum, tau, tau, 1 / size, false));
+    const double scale = ldexp(1 / size, -k);
+    double value = 2 + k + 2 * atomo__spectrum_log2(s->spectrum, tau, tau * (1 - step / 2), scale, true);
+    if (atomo__spectrum_most(s->spectrum) >= MOST_STEPS * size) value = ATOMO_MAX(value, 32);
+    return ATOMO_MIN(value, MOST_VALUE_BITS);
+}
+
 void atomo__entries_price(atomo__plan *plan, double T, double step)
 {
     const atomo__segment *s = &plan->segment;
-    double tau = T * sqrt(s->unit), value = 32;
-    if (step > 0 && tau > 0 && s->kept > 0) { /* 1 + 2 floor(log2(1 + j / 2^k)) + k bits, and the sign */
-        int k = order_of(atomo__spectrum_log2(s->spectrum, tau, tau, 1 / (step * tau), false));
-        double scale = ldexp(1 / (step * tau), -k);
-        value = 2 + k + 2 * atomo__spectrum_log2(s->spectrum, tau, tau * (1 - step / 2), scale, true);
-        value = ATOMO_MIN(value, MOST_VALUE_BITS);
-    }
+    const double tau = T * sqrt(s->unit), value = value_bits(s, tau, step);
     tangent(plan, s->expected - s->kept, s->kept, value);
     if (!(tau > 0) && s->kept > 0) { /* all atoms are sent, as f32 */
         plan->priced_fixed += (plan->priced_unit - 32) * s->kept;
