@@ -160,7 +160,7 @@ static bool atom_of(const svd_state *s, int64_t i, double price, atom *a)
     return true;
 }
 
-/* The expected squared error of atom i, for one that was not sent in this draw. */
+/* The expected squared error of an atom that was not sent in this draw, whose long factor is rotated. */
 static double error_of(const svd_state *s, int64_t i, const atom *a)
 {
     double square, variance = a->rate->shorter.loss;
@@ -223,17 +223,57 @@ static void count_atoms(atomo__plan *plan, double price, atomo__draw draw)
     }
 }
 
+static void add_to_block(const svd_state *s, int64_t i, block *b, const svd_scratch *m)
+{
+    memcpy(m->shorts + b->count * s->k, s->basis + i * s->k, sizeof(float) * (size_t)s->k);
+    b->count++;
+}
+
+/* Returns the expected squared error of atoms that were not sent in this draw, whose factors are both rounded. The
+ * rounding of a factor depends on its entries, and that of few large ones is far above the usual. */
+static double error_of_rounded(const svd_state *s, const float *matrix, const block *b, const svd_scratch *m)
+{
+    double error = 0;
+    atomo__svd_project(s, matrix, m->shorts, b->count, m->longs);
+    for (int j = 0; j < b->count; j++) {
+        const atom *a = &b->atom[j];
+        double w, v, ew, ev;
+        atomo__quant_variance(m->shorts + j * s->k, s->k, a->rate->longer.bits, &w, &ew);
+        atomo__quant_variance(m->longs + j * s->l, s->l, a->rate->longer.bits, &v, &ev);
+        error += (w + ew) * (v + ev) / a->keep - w * v;
+    }
+    return error;
+}
+
+/* The same of all atoms that `draw` leaves out. */
+static double error_unsent(const svd_state *s, const float *matrix, double price, atomo__draw draw,
+                           const svd_scratch *m)
+{
+    double error = 0;
+    block b = {.count = 0};
+    for (int64_t i = 0; i < s->k; i++) {
+        atom *a = &b.atom[b.count];
+        if (!atom_of(s, i, price, a) || atomo__draw_next(&draw, (uint32_t)i, a->keep)) continue;
+        add_to_block(s, i, &b, m);
+        if (b.count < SVD_BLOCK) continue;
+        error += error_of_rounded(s, matrix, &b, m);
+        b.count = 0;
+    }
+    return b.count ? error + error_of_rounded(s, matrix, &b, m) : error;
+}
+
 int svd_rotated_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
     const svd_state *s = plan->state;
     const svd_scratch m = atomo__svd_scratch_of(s, c);
     const uint32_t half = atomo__half_of_price(plan->T * s->rates.price_unit);
-    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
+    const bool rounds = svd_rounds_all(s->l);
+    atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few), again = draw;
     svd_place at = place_of(c, atomo__price_of_half(half));
     count_atoms(plan, at.price, draw);
     atomo__put_varint(w, (uint32_t)plan->sent);
     atomo__put(w, (uint32_t)(s->exponent + SVD_EXPONENT_BIAS), SVD_EXPONENT_BITS);
-    if (!svd_rounds_all(s->l)) atomo__put(w, half, SVD_PRICE_BITS);
+    if (!rounds) atomo__put(w, half, SVD_PRICE_BITS);
     const float *matrix = atomo__svd_matrix(s, g, &m);
     block b = {.count = 0};
     double error = 0;
@@ -241,15 +281,16 @@ int svd_rotated_encode(atomo__plan *plan, const float *g, atomo__context *c, ato
         atom *a = &b.atom[b.count];
         if (!atom_of(s, i, at.price, a)) continue;
         if (!atomo__draw_next(&draw, (uint32_t)i, a->keep)) {
-            error += error_of(s, i, a);
+            error += rounds ? 0 : error_of(s, i, a);
             continue;
         }
-        memcpy(m.shorts + b.count * s->k, s->basis + i * s->k, sizeof(float) * (size_t)s->k);
-        if (++b.count < SVD_BLOCK) continue;
+        add_to_block(s, i, &b, &m);
+        if (b.count < SVD_BLOCK) continue;
         error += write_block(s, matrix, &b, &at, &m, w);
         b.count = 0;
     }
     if (b.count) error += write_block(s, matrix, &b, &at, &m, w);
+    if (rounds) error += error_unsent(s, matrix, at.price, again, &m);
     plan->variance = ATOMO_MAX(0, ldexp(error, -2 * s->exponent));
     return ATOMO_OK;
 }

@@ -51,6 +51,21 @@ describe("svd:bits=0", function()
     assert.is_true(errors > 5.5, ("%.2f standard errors"):format(errors))
   end)
 
+  it("states the measured variance where both sides are too short to rotate, and the matrix is sparse", function()
+    for _, value in ipairs {function() return 1 end, function(i) return 1 / i end} do
+      local g, draws = atomo.zeros(12, 72), 400
+      for i = 1, 12 do g:set(i, 6 * i, value(i)) end
+      for _, ratio in ipairs {8, 32} do
+        local c, measured, stated = atomo.compressor(("svd:bits=0,ratio=%d"):format(ratio), {seed = 3}), 0, 0
+        for step = 1, draws do
+          measured = measured + codec.square(c:decode(c:encode(g, {step = step})) - g) / draws
+          stated = stated + c:stats().variance / draws
+        end
+        assert.is_true(math.abs(measured / stated - 1) < 0.06, ("%g is measured, %g stated"):format(measured, stated))
+      end
+    end
+  end)
+
   it("states the variance that is measured, with atoms that are sent always and by chance", function()
     local g = falling(ROWS, COLUMNS)
     for _, ratio in ipairs {16, 100, 400} do
