@@ -43,6 +43,7 @@ struct atomo__plan {
     void *state;         /* [state_size] of the atom set or compressor */
     void *before;        /* copy of the plan and its state from before this step, valid if open (undo.c) */
     bool open;           /* this step has changed the plan, or may have */
+    bool pushed;         /* its message of the streamed step has been written */
     uint32_t hash;       /* of shape, codec and options, 16 bits */
     int place_in_bundle; /* from 1 on (bundle.c); 0: messages are sent in frames of their own */
     /* set by measure */

@@ -207,6 +207,8 @@ int atomo_codec_begin(atomo_codec *c, double step, double rank)
     c->stream.open = true;
     c->stream.step = (uint32_t)step;
     c->stream.rank = (uint32_t)rank;
+    for (int i = 0; i < c->plans; i++)
+        if (c->plan[i]) c->plan[i]->pushed = false;
     memset(&c->stats, 0, sizeof c->stats);
     atomo__price_begin(c);
     return ATOMO_OK;
@@ -218,6 +220,8 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     atomo__plan *p;
     ATOMO_REQUIRE(c->stream.open, ATOMO_EARG, "%s: push: begin_step was not called", c->name);
     ATOMO_TRY(receive(c, tensor, grad, "push", out, capacity, &p));
+    ATOMO_REQUIRE(!p->pushed, ATOMO_EARG, "%s: push: tensor %s has been pushed in step %u already", c->name, p->name,
+                  (unsigned)c->stream.step);
     atomo__plan_open(p);
     if (c->feedback) ATOMO_TRY(atomo__feedback_add(p, p->given));
     const float *g = input_of(p);
@@ -238,6 +242,7 @@ int atomo_codec_push(atomo_codec *c, int tensor, const atomo_tensor *grad, uint8
     ATOMO_TRY(write_message(p, g, c->stream.rank, c->stream.step, &held, out, capacity, nbytes));
     atomo__price_sent(c, 8 * p->nbytes);
     atomo__stats_add(c, p);
+    p->pushed = true;
     return ATOMO_OK;
 }
 

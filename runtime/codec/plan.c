@@ -121,6 +121,14 @@ static int plan_new(atomo_codec *c, int tensor, int ndim, const double *shape, d
     return ATOMO_OK;
 }
 
+/* Returns whether error feedback holds something back for the tensor. */
+static bool holds_back(const atomo__plan *p)
+{
+    for (int64_t i = 0; p->kept && i < p->n; i++)
+        if (p->kept[i] != 0) return true;
+    return false;
+}
+
 static int plan_tensor(atomo_codec *c, int tensor, int ndim, const double *shape, double custom_rows, const char *name,
                        const replacement *as)
 {
@@ -130,6 +138,14 @@ static int plan_tensor(atomo_codec *c, int tensor, int ndim, const double *shape
                   "%s: plan: tensor %d while an exchange codes with it; finish() the step first", c->name, tensor);
     ATOMO_REQUIRE(ndim >= 0 && ndim <= ATOMO_MAX_DIM, ATOMO_ESHAPE,
                   "%s: tensor %d has %d dimensions, at most %d are possible", c->name, tensor, ndim, ATOMO_MAX_DIM);
+    const atomo__plan *old = atomo__plan_of(c, tensor);
+    ATOMO_REQUIRE(!(c->stream.open && old && old->open), ATOMO_EARG,
+                  "%s: plan: tensor %s has been pushed in step %u, which has not been ended", c->name, old->name,
+                  (unsigned)c->stream.step);
+    ATOMO_REQUIRE(!old || !holds_back(old), ATOMO_EARG,
+                  "%s: tensor %s is planned again as %s, which would lose its residual of error feedback; give every "
+                  "tensor a number of its own",
+                  c->name, old->name, atomo__dims_text(ndim, shape));
     atomo__plan *p;
     ATOMO_TRY(plan_new(c, tensor, ndim, shape, custom_rows, name, as, &p));
     int rc = grow(c, tensor);

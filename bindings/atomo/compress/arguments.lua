@@ -8,6 +8,8 @@ local number = require "atomo.core.number"
 
 local M = {}
 
+local LARGEST_SCALE = 2 ^ 128 - 2 ^ 103 -- the least number that is infinite in f32
+
 --- Returns i; raises unless it is a tensor number, 1 or more.
 function M.tensor_number(name, i)
   local n = number.whole(i, 1, 2 ^ 31 - 1)
@@ -26,6 +28,16 @@ function M.state_table(what, state)
   end
 end
 
+--- Raises unless shape is a list of whole numbers.
+function M.shape(name, i, shape)
+  local bad = type(shape) ~= "table"
+  for _, d in ipairs(bad and {} or shape) do bad = bad or not number.whole(d, 0) end
+  if bad then
+    raise(("%s: prepare: shape %d is %s, expected a list of whole numbers"):format(name, i,
+      type(shape) == "table" and T.shape_text(shape) or number.text(shape)))
+  end
+end
+
 --- Calls plan(self, i, shape, name) for every tensor of a step. more: see Compressor:prepare; if given, returns the
 --- number of the step's gradient entries that are not in `shapes`, and more.dense_bytes.
 function M.plan_all(self, shapes, names, more, plan)
@@ -34,6 +46,7 @@ function M.plan_all(self, shapes, names, more, plan)
   end
   local entries = 0
   for i, shape in ipairs(shapes) do
+    M.shape(self.name, i, shape)
     plan(self, i, shape, names and names[i])
     local n = 1
     for _, d in ipairs(shape) do n = n * d end
@@ -52,7 +65,66 @@ function M.keys(opts, fn, name)
       raise(("%s: %s: %s is %s, expected a number"):format(name, fn, key, number.text(value)))
     end
   end
-  return number.of(opts.step or 0), number.of(opts.rank or 0), number.of(opts.tensor or 1)
+  local step, rank = M.step_key(name, opts.step or 0, opts.rank or 0)
+  return step, rank, number.of(opts.tensor or 1)
+end
+
+--- Returns step and rank as numbers; raises unless messages can hold them.
+function M.step_key(name, step, rank)
+  local function check(what, v, bits)
+    return number.whole(v, 0, 2 ^ bits - 1) or
+      raise(("%s: %s is %s, expected an integer in 0 .. 2^%d-1"):format(name, what, number.text(v), bits))
+  end
+  return check("step", step, 32), check("rank", rank or 0, 24)
+end
+
+-- ---- streamed steps of compressors in Lua: field streaming, false outside of a step ---------------------------------
+
+--- Raises in a streamed step. fn: the method.
+function M.not_streaming(self, fn)
+  if self.streaming then
+    raise(("%s: %s: the streamed step %d has not been ended"):format(self.name, fn, self.streaming.step))
+  end
+end
+
+--- Begins a streamed step.
+function M.begin(self, step, rank)
+  M.not_streaming(self, "begin_step")
+  step, rank = M.step_key(self.name, step, rank)
+  self.streaming, self.last = {step = step, rank = rank, pushed = {}}, {}
+end
+
+--- Checks the arguments of push: tensor i is planned for g's shape and has no message in this step, out is a u8 tensor.
+function M.push(self, i, g, out, offset)
+  local open = self.streaming
+  local function refuse(what, ...) raise(("%s: push: " .. what):format(self.name, ...)) end
+  if not open then refuse "begin_step was not called" end
+  M.tensor_number(self.name, i)
+  T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
+  local shape = self.shapes[i]
+  if not shape then refuse("tensor number %d is not planned", i) end
+  if T.shape_text(shape) ~= T.shape_text(g) then
+    refuse("tensor %d is planned for %s, its gradient is %s", i, T.shape_text(shape), T.shape_text(g))
+  end
+  if open.pushed[i] then refuse("tensor %d has been pushed in step %d already", i, open.step) end
+  T.expect(out, self.name .. ": push: out", "u8")
+  M.offset(self.name, offset, out)
+end
+
+--- Raises unless offset, 0-based, is in out or at its end.
+function M.offset(name, offset, out)
+  if not number.whole(offset, 0, out.h.numel) then
+    raise(("%s: push: offset is %s, out has %g bytes"):format(name, number.text(offset), out.h.numel))
+  end
+end
+
+--- Raises if tensor i, planned for `old`, would lose a residual of error feedback, held, by being planned for another
+--- shape.
+function M.residual_lost(self, i, held, shape)
+  if held and held:norm_value(math.huge) > 0 then
+    raise(("%s: tensor %d %s is planned again as %s, which would lose its residual of error feedback; give every " ..
+      "tensor a number of its own"):format(self.name, i, T.shape_text(held), T.shape_text(shape)))
+  end
 end
 
 --- Returns the tensor numbers {1, ..., #list} of a list of gradients; raises unless all are f32 tensors.
@@ -73,6 +145,7 @@ function M.step_of(self, grads, opts)
     raise(("%s: encode_step: %d gradients, %s were prepared"):format(self.name, #grads,
       brief(self.prepared or "none")))
   end
+  M.step_key(self.name, opts.step, opts.rank)
   return T.expect(opts.out, self.name .. ": encode_step: out", "u8")
 end
 
@@ -88,6 +161,8 @@ end
 function M.accumulator(name, scale, acc)
   if type(scale) ~= "number" then
     raise(("%s: decode_add: scale is a %s, expected a number"):format(name, type(scale)))
+  elseif scale ~= scale or math.abs(scale) >= LARGEST_SCALE then
+    raise(("%s: decode_add: scale is %g, expected a number that f32 can hold"):format(name, scale))
   end
   return T.expect(acc, name .. ": decode_add: acc", "f32")
 end

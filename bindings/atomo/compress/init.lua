@@ -206,6 +206,10 @@ local budget_names = {"atoms", "ratio", "bytes"}
 ---@param budget {atoms: number?, ratio: number?, bytes: number?} one of them
 ---@usage c:set_budget {ratio = 32}
 function Compressor:set_budget(budget)
+  if type(budget) ~= "table" then
+    raise(("%s: set_budget: budget is %s, expected one of {atoms=}, {ratio=}, {bytes=}"):format(self.name,
+      number.text(budget)))
+  end
   for key, value in pairs(budget) do
     if key ~= "atoms" and key ~= "ratio" and key ~= "bytes" then
       raise(("%s: set_budget: unknown budget '%s'%s; budgets are atoms, ratio, bytes"):format(self.name, brief(key),

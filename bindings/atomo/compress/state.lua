@@ -17,12 +17,12 @@ local function load_one(self, name, t)
   local learnt = tostring(name):match "^learnt%.(%d+)$"
   local state = tostring(name):match "^state%.(%d+)$"
   T.expect(t, what, (learnt or state) and "u8" or "f32")
-  local i = tonumber(learnt or state or name)
+  local i = tonumber(learnt or state or tostring(name):match "^%d+$")
   if not i then raise(what .. " is no tensor's number, expected 0, 1, 2, ... or learnt.0, learnt.1, ...") end
   local put = learnt and self.put_learnt or state and self.put_state or self.put_back
   if i == 0 or self.shapes[i] then return put(self, i, t) end
   self.pending[i] = self.pending[i] or {}
-  table.insert(self.pending[i], {put = put, tensor = T.outside_scope(t.clone, t)})
+  table.insert(self.pending[i], {put = put, name = tostring(name), tensor = T.outside_scope(t.clone, t)})
 end
 
 --- Called when tensor i has been planned: restores the state that was loaded for it before.
@@ -31,6 +31,14 @@ function M.planned(self, i)
   if not waiting then return end
   self.pending[i] = nil
   for _, w in ipairs(waiting) do w.put(self, i, w.tensor) end
+end
+
+--- Adds the state that was loaded for tensors which are not planned yet.
+local function add_pending(self, state)
+  for _, waiting in pairs(self.pending or {}) do
+    for _, w in ipairs(waiting) do state[w.name] = w.tensor:clone() end
+  end
+  return state
 end
 
 -- ---- compressors in C --------------------------------------------------------------------------------------------
@@ -70,7 +78,7 @@ function M.builtin:state_dict()
     add(state, "%d", C.atomo_codec_memory, self.h, i)
     add(state, "learnt.%d", C.atomo_codec_learnt, self.h, i)
   end
-  return state
+  return add_pending(self, state)
 end
 
 --- Resets the learnt state and keeps the memory: the next messages are bit-identical to those of a new compressor with
@@ -82,11 +90,13 @@ function M.builtin:restart() check(C.atomo_codec_restart(self.h)) end
 M.custom = {}
 
 function M.custom:put_back(i, memory)
-  local held = self.held[i]
-  if not self.ef or memory:numel() ~= held:numel() then
+  local held = self.ef and self.held[i]
+  if not held or memory:numel() ~= held:numel() then
     raise(("%s: memory of tensor %d: %d numbers, expected %d: was it saved with other options?"):format(
-      self.name, i, memory:numel(), self.ef and held:numel() or 0))
+      self.name, i, memory:numel(), held and held:numel() or 0))
   end
+  local bad = memory:count_nonfinite()
+  if bad > 0 then raise(("%s: memory of tensor %d: %d numbers are NaN or Inf"):format(self.name, i, bad)) end
   held:copy_(memory:view(held:shape()))
 end
 
@@ -126,7 +136,7 @@ function M.custom:state_dict()
   for k, adapter in ipairs(self.adapters) do
     for name, t in pairs(adapter.codec:state_dict()) do state[("lane%d.%s"):format(k, name)] = t end
   end
-  return state
+  return add_pending(self, state)
 end
 
 return M

@@ -4,7 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local arguments = require "atomo.compress.arguments"
 local schedule = require "atomo.compress.budget_schedule"
-local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
+local ffi, C, check = f.ffi, f.C, f.check
 
 local u8_pointer = ffi.typeof "uint8_t *"
 local const_bytes = ffi.typeof "const uint8_t *"
@@ -75,16 +75,16 @@ end
 --- Begins a streamed step: begin_step, push each gradient when it is ready, end_step. The price mu comes from the last
 --- step's coefficients and is corrected so that the bytes stay on budget.
 function M:begin_step(step, rank)
+  step, rank = arguments.step_key(self.name, step, rank)
   schedule.apply(self, step)
-  check(C.atomo_codec_begin(self.h, step, rank or 0))
+  check(C.atomo_codec_begin(self.h, step, rank))
 end
 
 --- Writes tensor i's message to out (u8) at offset (0-based); returns its length in bytes.
 function M:push(i, g, out, offset)
   T.expect(out, self.name .. ": push: out", "u8")
-  if not (offset >= 0 and offset <= out.h.numel) then
-    raise(("%s: push: offset is %g, out has %g bytes"):format(self.name, offset, out.h.numel))
-  end
+  T.expect(g, self.name .. ": push: gradient", "f32")
+  arguments.offset(self.name, offset, out)
   check(C.atomo_codec_push(self.h, i, g.h, ffi.cast(u8_pointer, out.h.data) + offset, out.h.numel - offset, self.used))
   return f.number(self.used)
 end

@@ -9,6 +9,7 @@
 -- their place would be a bias if draws decide the length: the long draws would lose their errors, the short ones not.)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local number = require "atomo.core.number"
 local arguments = require "atomo.compress.arguments"
 local consistency = require "atomo.compress.custom.consistency"
 local message = require "atomo.compress.message"
@@ -61,6 +62,7 @@ local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
   self.names[i] = name or self.names[i] or tostring(i)
   if self.shapes[i] and T.shape_text(self.shapes[i]) == T.shape_text(shape) then return end
+  arguments.residual_lost(self, i, self.held[i], shape)
   self.shapes[i] = {unpack(shape)}
   self.kept:forget(i)
   local text = ("%s %s"):format(self.label, T.shape_text(shape))
@@ -75,11 +77,26 @@ function Free:prepare(shapes, names, more)
   self.prepared = #shapes
 end
 
+--- Returns the most bytes of tensor i's message.
+local function most_bytes(self, i) return HEADER + (self.ef and 4 or 0) + self.most[i] end
+
 function Free:wire_max()
   local bytes = 0
-  for i in pairs(self.shapes) do bytes = bytes + HEADER + (self.ef and 4 or 0) + self.most[i] end
+  for i in pairs(self.shapes) do bytes = bytes + most_bytes(self, i) end
   return bytes
 end
+
+--- Raises if `left` bytes of out are fewer than the messages of these tensors may need.
+local function check_room(self, what, ids, left)
+  local need = 0
+  for _, i in ipairs(ids) do need = need + most_bytes(self, i) end
+  if left < need then
+    raise(("%s: %s: %d bytes are left in out, the messages may need %d"):format(self.name, what, left, need))
+  end
+end
+
+--- As of a native compressor; the draws of a user's functions are their own, whatever the number of ranks.
+function Free:set_ranks(ranks) number.expect_whole(ranks, self.name .. ": ranks", 1, 2 ^ 24) end
 
 function Free:set_budget() raise(("%s: set_budget: it takes no budget"):format(self.name)) end
 function Free:set_epoch(epoch) self.epoch = arguments.epoch(self.name, epoch) end
@@ -232,17 +249,18 @@ end
 --- Encodes list[j] as tensor ids[j], outside a streamed step; returns the messages' bytes.
 local function encode_list(self, list, ids, key)
   local texts = {}
-  if not self.streaming then drop(self) end -- of an encode that has failed
+  drop(self) -- what an encode that has failed left
+  for j, g in ipairs(list) do plan(self, ids[j], g:shape(), nil) end
   for j, g in ipairs(list) do
-    plan(self, ids[j], g:shape(), nil)
     texts[j] = encode_one(self, g, ids[j], key)
   end
   self.last = ids
-  if not self.streaming then keep(self) end
+  keep(self)
   return texts
 end
 
 function Free:encode(g, opts)
+  arguments.not_streaming(self, "encode")
   local step, rank, i = arguments.keys(opts, "encode", self.name)
   T.expect(g, self.name .. ": gradient", "f32")
   schedule.apply(self, step)
@@ -251,6 +269,7 @@ function Free:encode(g, opts)
 end
 
 function Free:encode_all(list, opts)
+  arguments.not_streaming(self, "encode_all")
   local step, rank = arguments.keys(opts, "encode_all", self.name)
   local ids, messages = arguments.gradient_list(self.name, "encode_all", list), {}
   for j, text in ipairs(encode_list(self, list, ids, {step = step, rank = rank})) do
@@ -260,28 +279,30 @@ function Free:encode_all(list, opts)
 end
 
 function Free:encode_step(grads, opts)
+  arguments.not_streaming(self, "encode_step")
   local out, ids = arguments.step_of(self, grads, opts), {}
   for i = 1, #grads do ids[i] = i end
+  check_room(self, "encode_step", ids, out.h.numel)
   local text = table.concat(encode_list(self, grads, ids, {step = opts.step, rank = opts.rank or 0}))
   ffi.copy(out.h.data, text, #text)
   self.at_step = opts.step
   return #text
 end
 
-function Free:begin_step(step, rank)
-  self.streaming, self.last = {step = step, rank = rank or 0}, {}
-end
+function Free:begin_step(step, rank) arguments.begin(self, step, rank) end
 
 function Free:push(i, g, out, offset)
-  T.expect(g, ("%s: gradient %d"):format(self.name, i), "f32")
-  plan(self, i, g:shape(), nil)
+  arguments.push(self, i, g, out, offset)
+  check_room(self, "push", {i}, out.h.numel - offset)
   self.last[#self.last + 1] = i
-  local text = encode_one(self, g, i, self.streaming or {step = 0, rank = 0})
+  local text = encode_one(self, g, i, self.streaming)
+  self.streaming.pushed[i] = true
   ffi.copy(ffi.cast("uint8_t *", out.h.data) + offset, text, #text)
   return #text
 end
 
 function Free:end_step()
+  if not self.streaming then raise(self.name .. ": end_step: begin_step was not called") end
   keep(self)
   self.streaming = false
 end
@@ -352,6 +373,7 @@ end
 --- Returns figures of the last encode, step, or of tensor i: nbytes as sent; variance, as declared, else the squared
 --- error of these messages; square (||g||^2). atoms_expected and atoms_sent are 0.
 function Free:stats(i)
+  if i ~= nil then arguments.tensor_number(self.name, i) end
   local s = {nbytes = 0, atoms_expected = 0, atoms_sent = 0, variance = 0, square = 0}
   for _, id in ipairs(i and {i} or self.last or {}) do
     for key, value in pairs(self.figures[id] or {}) do s[key] = s[key] + value end

@@ -23,8 +23,10 @@ Custom.__tostring = function(self) return self.text end
 
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
+  local again = T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape)
+  if again then arguments.residual_lost(self, i, self.held[i], shape) end
   for _, adapter in ipairs(self.adapters) do adapter:plan(i, shape, name) end
-  if self.ef and T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape) then
+  if self.ef and (again or not self.held[i]) then
     self.held[i], self.sent[i] = T.outside_scope(T.zeros, shape), T.outside_scope(T.zeros, shape)
   end
   self.shapes[i], self.names[i] = {unpack(shape)}, name or self.names[i] or tostring(i)
@@ -37,6 +39,7 @@ function Custom:prepare(shapes, names, more)
     self.other = {entries = entries, bytes = bytes}
     local head = #self.adapters == 2 and self.adapters[1].codec:wire_max() or 0
     check(C.atomo_codec_reserve(self.codec.h, self.other.entries, self.other.bytes + head))
+    if more.ranks then self:set_ranks(more.ranks) end
   end
   for _, adapter in ipairs(self.adapters) do adapter.codec:prepare_planned(#shapes) end
   self.prepared = #shapes
@@ -46,6 +49,11 @@ function Custom:wire_max()
   local bytes = 0
   for _, adapter in ipairs(self.adapters) do bytes = bytes + adapter.codec:wire_max() end
   return bytes
+end
+
+--- As of a native compressor: the number of ranks whose messages are averaged.
+function Custom:set_ranks(ranks)
+  for _, adapter in ipairs(self.adapters) do adapter.codec:set_ranks(ranks) end
 end
 
 function Custom:set_budget(budget) self.codec:set_budget(budget) end
@@ -195,6 +203,7 @@ local function encode_list(self, grads, ids, key, encode)
 end
 
 function Custom:encode(g, opts)
+  arguments.not_streaming(self, "encode")
   local step, rank, i = arguments.keys(opts, "encode", self.name)
   T.expect(g, self.name .. ": gradient", "f32")
   schedule.apply(self, step)
@@ -204,6 +213,7 @@ function Custom:encode(g, opts)
 end
 
 function Custom:encode_all(list, opts)
+  arguments.not_streaming(self, "encode_all")
   local step, rank = arguments.keys(opts, "encode_all", self.name)
   local ids = arguments.gradient_list(self.name, "encode_all", list)
   schedule.apply(self, step)
@@ -231,6 +241,7 @@ local function pack(out, adapters, count, dense)
 end
 
 function Custom:encode_step(grads, opts)
+  arguments.not_streaming(self, "encode_step")
   local out, total, adapters = arguments.step_of(self, grads, opts), 0, {}
   local key = {step = opts.step, rank = opts.rank or 0}
   schedule.apply(self, opts.step)
@@ -249,20 +260,24 @@ function Custom:encode_step(grads, opts)
 end
 
 function Custom:begin_step(step, rank)
+  arguments.not_streaming(self, "begin_step")
+  arguments.step_key(self.name, step, rank)
   schedule.apply(self, step)
   for _, adapter in ipairs(self.adapters) do adapter.codec:begin_step(step, rank) end
-  self.streaming, self.last = {step = step, rank = rank or 0}, {}
+  arguments.begin(self, step, rank)
 end
 
 function Custom:push(i, g, out, offset)
   local total = 0
+  arguments.push(self, i, g, out, offset)
   self.last[#self.last + 1] = i
-  local dense = encode_parts(self, {g}, {i}, self.streaming or {step = 0, rank = 0}, function(codec, coded)
+  local dense = encode_parts(self, {g}, {i}, self.streaming, function(codec, coded)
     local data, start = ffi.cast("uint8_t *", out.h.data), offset + total
     local bytes = codec:push(i, coded[1], out, start)
     total = total + bytes
     return function() return data + start, bytes end, bytes
   end)
+  self.streaming.pushed[i] = true
   if not dense[1] then return total end
   ffi.copy(ffi.cast("uint8_t *", out.h.data) + offset, dense[1], #dense[1])
   return #dense[1]

@@ -3,6 +3,7 @@
 -- bit set if more bytes follow; tensors are their elements. The bytes of a value are always the same.
 local ffi = require "ffi"
 local T = require "atomo.tensor"
+local raise = require("atomo.ffi").raise
 
 local M = {}
 
@@ -25,11 +26,12 @@ end
 local write -- of a table calls itself
 
 local function write_table(parts, v)
-  local keys = {}
+  local keys, list = {}, true
   for key in pairs(v) do keys[#keys + 1] = key end
-  if #keys == #v then -- a list: its keys are 1, 2, ...
-    parts[#parts + 1] = "[" .. length_text(#v)
-    for i = 1, #v do write(parts, v[i]) end
+  for _, key in ipairs(keys) do list = list and type(key) == "number" and key % 1 == 0 and key >= 1 and key <= #keys end
+  if list then -- its keys are 1, 2, ... (#v may count the gaps of other tables)
+    parts[#parts + 1] = "[" .. length_text(#keys)
+    for i = 1, #keys do write(parts, v[i]) end
     return
   end
   table.sort(keys, function(a, b)
@@ -56,8 +58,10 @@ function write(parts, v)
     parts[#parts + 1] = "n" .. ffi.string(ffi.new("double[1]", v), 8)
   elseif kind == "string" then
     parts[#parts + 1] = "s" .. length_text(#v) .. v
-  else
+  elseif kind == "boolean" then
     parts[#parts + 1] = v and "t" or "f"
+  else
+    raise(("a %s cannot be sent or saved, expected a tensor, number, text, boolean or a table of these"):format(kind))
   end
 end
 
