@@ -244,7 +244,8 @@ describe("atomo.torch", function()
     local function attempt(texts, o)
       local head = "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n" .. (o.class or "FloatStorage") ..
         "\nX\1\0\0\0" .. (o.key or "0") .. "X\3\0\0\0cpuK" .. string.char(o.count or 4) .. "tQ" ..
-        (o.offset or "K\0") .. "(K\2K\2t(" .. (o.stride or "K\2K\1") .. "t\137}tR"
+        (o.offset or "K\0") .. "(K\2K\2t(" .. (o.stride or "K\2K\1") .. "t\137}" ..
+        (o.metadata or "") .. "tR"
       local data = "\128\2}X\6\0\0\0weight" .. head .. "s."
       with_file("", ".pt", function(path)
         zip.write(path, {{name = "x/data.pkl", contents = data},
@@ -267,6 +268,11 @@ describe("atomo.torch", function()
     attempt({"'weight' [2,2] reaches element 5 of a storage of 4"}, {stride = "K\3K\1"})
     attempt({"its description is damaged"}, {offset = "J\255\255\255\255"})
     attempt({"its description is damaged"}, {stride = "K\1"})
+    attempt(nil, {metadata = "}"})
+    attempt(nil, {metadata = "}X\3\0\0\0neg\137s"})
+    attempt({"'weight' cannot be read", "the flag 'neg': in Python, save t.resolve_neg()"},
+      {metadata = "}X\3\0\0\0neg\136s"})
+    attempt({"the flag 'conj'"}, {metadata = "}X\4\0\0\0conj\136s"})
     attempt({"'x/data/0' has 16 bytes, 5 elements of 4 bytes are expected"}, {count = 5})
     attempt({"'x/data/1', which is not there"}, {key = "1"})
     attempt({"it is of torch ComplexFloatStorage, which is not read"}, {class = "ComplexFloatStorage"})

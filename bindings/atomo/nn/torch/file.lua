@@ -45,6 +45,17 @@ end
 ---@field size integer[]
 ---@field stride integer[]
 
+--- Returns a text if PyTorch 2 stores the negative or the conjugate of a tensor (its metadata have neg or conj), else
+--- nil.
+local function flag_of(metadata)
+  if type(metadata) ~= "table" or metadata.kind ~= "dict" then return nil end
+  for _, key in ipairs {"neg", "conj"} do
+    if pickle.get(metadata, key) then
+      return ("its file holds it with the flag '%s': in Python, save t.resolve_%s()"):format(key, key)
+    end
+  end
+end
+
 --- Returns the description of a tensor; nil for an object that is no tensor, and nil and a reason for a tensor that
 --- cannot be read.
 local function spec_of(v)
@@ -61,6 +72,8 @@ local function spec_of(v)
   end
   local kind = storages[id[2].name]
   if not kind then return nil, "it is of " .. tostring(id[2].name) .. ", which is not read" end
+  local flag = flag_of(v.args[7])
+  if flag then return nil, flag end
   return {key = id[3], kind = kind[2], bytes = kind[1], count = id[5], offset = v.args[2], size = size, stride = stride}
 end
 
