@@ -48,9 +48,15 @@ local is_downlink, downlinks = one_of("dense", "compress")
 local is_inter_node, inter_nodes = one_of("auto", "allreduce", "allgather", "ps", "sharded")
 local is_fuse_small, fuse_smalls = one_of("auto", "dense", "compress")
 
--- An option without a test here is checked where it is used (communicator, compressor).
+--- Is v a communicator, or an object that stands for one?
+local function is_comm(v)
+  local ok, size = pcall(function() return type(v) == "table" and v.allreduce and v.size end) -- a tensor raises
+  return ok and type(size) == "number"
+end
+
+-- An option without a test here is checked where it is used (seed).
 local list = {
-  option("comm"),
+  option("comm", nil, is_comm, "a communicator, as atomo.mpi.world"),
   option("compress", "none", is_compress, "adaptive without options, or a compressor", bare_name),
   option("topology", nil, is_topology, topologies_text),
   option("overlap", true, is_boolean, "true or false"),

@@ -59,6 +59,9 @@ local rows = {
   {"a codec without decode", "atomo.codec('mine', {encode = print})", 1, "expected a function", "decode", "missing"},
   {"a topology that there is not", "atomo.exchange {topology = 'allgathr'}", 1, "expected allreduce, allgather",
     "allgathr"},
+  {"a number of ranks for a communicator", "atomo.exchange {comm = 3}", 1, "expected a communicator", "comm is 3"},
+  {"a gradient without its number", "atomo.exchange({}):push(atomo.ones(2, 3))", 1, "expected 1, 2, ...",
+    "gradient number a tensor f32 [2,3]"},
   {"a compressor that its topology cannot sum", "atomo.exchange {compress = 'svd:ratio=4', topology = 'allreduce'}", 1,
     "can go by topology allgather", "allreduce"},
   {"a data set in place of a loader", "local net = atomo.nn.Linear(2, 2)\nlocal set = atomo.data.synthetic " ..
