@@ -258,6 +258,14 @@ local function resume(self)
   if self.saver then self.saver:resumed(from) end
 end
 
+--- Says that no step is left to train, and saves the run, unless its folder has a generation of this step. [collective]
+local function say_nothing_left(self)
+  local limit = is_through(self) and (", max_steps is %d"):format(self.max_steps) or ""
+  self.report:line(("nothing is left to train: step %d, %d of %d epochs%s"):format(self.step, self.place.epoch,
+    self.epochs, limit))
+  if self.saver then self.saver:stop_at_once() end
+end
+
 --- Trains a model; returns {step, epoch, loss, accuracy, test_loss, test_accuracy, seconds, bytes_out} at the end.
 --- Raises on every rank for options that differ between ranks. [collective]
 ---@param o atomo.TrainOptions
@@ -284,6 +292,7 @@ local function train(o)
     if is_through(self) then break end
     info = run_epoch(self, epoch)
   end
+  if not info then say_nothing_left(self) end
   if self.saver then self.saver:close() end
   info = info or {step = self.step, epoch = self.place.epoch}
   info.skipped = self.skipped

@@ -119,6 +119,20 @@ describe("a generation", function()
     end)
   end)
 
+  it("is written by a run in which nothing is left to train, which says so", function()
+    local first, second = checkpoints.path(), checkpoints.path()
+    local whole = train {epochs = 1}
+    local _, said = train_said {epochs = 1, max_steps = 0, save = first}
+    assert.truthy(said:find("nothing is left to train: step 0, 0 of 1 epochs, max_steps is 0", 1, true), said)
+    assert.same({"step-0"}, checkpoints.generations(first))
+    assert_same(whole, (train {epochs = 1, resume = first, save = first}))
+    local rest
+    rest, said = train_said {epochs = 1, resume = first, save = second}
+    assert.truthy(said:find("nothing is left to train: step %d+, 1 of 1 epochs\n"), said)
+    assert_same(whole, rest)
+    assert_same(whole, (train {epochs = 1, resume = checkpoints.named(second)}))
+  end)
+
   it("is kept as long as it is among the newest, the latest or the best", function()
     local path, results = checkpoints.path(), {0.5, 0.9, 0.2, 0.3, 0.1}
     local calls = 0
@@ -227,7 +241,8 @@ describe("the folder of checkpoints", function()
     assert_same(train {epochs = 1}, (train {epochs = 1, save = path, resume = "auto"}))
     refused("needs save, the folder", {epochs = 1, resume = "auto"})
     refused("is not there: expected a folder of generations", {epochs = 1, resume = path .. ".none"})
-    train {epochs = 1, max_steps = 0, save = path .. ".empty"} -- creates the folder, with no generation in it
+    if world.rank == 0 then require("atomo.train.checkpoint.disk").make(path .. ".empty") end
+    world:barrier()
     refused("%.empty holds no complete generation", {epochs = 1, resume = path .. ".empty"})
     refused("save_every is soon", {epochs = 1, save = path, save_every = "soon"})
     refused("keep wants save, a folder", {epochs = 1, keep = 3})

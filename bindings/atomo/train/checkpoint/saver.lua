@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local checkpoint = require "atomo.train.checkpoint"
+local disk = require "atomo.train.checkpoint.disk"
 local generation = require "atomo.train.checkpoint.generation"
 local number = require "atomo.core.number"
 local probe = require "atomo.train.checkpoint.probe"
@@ -116,6 +117,15 @@ end
 
 --- Called when the run stops within an epoch; saves. [collective]
 function Saver:stop() save(self) end
+
+--- Called when no step is left to train; saves, unless the folder has a generation of this step. [collective]
+function Saver:stop_at_once()
+  local run, p = self.run, self.vote:zero_():data()
+  local path = self.dir .. "/" .. generation.name_of(run.step)
+  p[0] = run.comm.rank == 0 and disk.kind(path) == "folder" and 1 or 0
+  run.comm:allreduce(self.vote, "max")
+  if p[0] == 0 then save(self) end
+end
 
 --- Called when the run is complete. A signal that arrived after the last save ends the program here.
 function Saver:close()
