@@ -82,6 +82,29 @@ local function texts_of(table_, column)
   return texts, whole, numeric
 end
 
+--- Labels that stand for a missing value, or for one that is not finite, in a column of numbers.
+local missing = {na = true, ["n/a"] = true, nan = true, null = true, none = true, inf = true, infinity = true}
+
+--- Raises for a row without a label. If option task does not say what the labels are, also for a column of numbers in
+--- which some are missing or no numbers: they would become class names.
+local function check_labels(path, texts, task)
+  local number_row, fraction_row, other_row, missing_row
+  for i, text in ipairs(texts) do
+    local v = text:find "^[-+.%deE]+$" and tonumber(text)
+    if text == "" then raise(("csv: %s: row %d has no label"):format(path, i)) end
+    number_row = number_row or v and i
+    fraction_row = fraction_row or v and v % 1 ~= 0 and i
+    other_row = other_row or not v and i
+    missing_row = missing_row or missing[text:lower():gsub("^[-+]", "")] and i
+  end
+  local odd = fraction_row and other_row or number_row and missing_row
+  if odd and not task then
+    local row = fraction_row or number_row
+    raise(("csv: %s: row %d has the label '%s', row %d the number %s: leave the row out, or say task = 'classes'")
+      :format(path, odd, texts[odd], row, texts[row]))
+  end
+end
+
 --- Returns class ids and class names. The names are the distinct texts, sorted as numbers if all are numbers, else by
 --- bytes.
 local function classes_of(path, texts, numeric, like)
@@ -117,7 +140,12 @@ function M.standardise(part, other)
     local x = part.set.x
     local mean = x:mean(1)
     local d = x - mean
-    local std = (d * d):mean(1):sqrt()
+    -- Squares of the differences could overflow or vanish, so a column is divided by a power of two, which is exact.
+    local scale = d:abs():max(1)
+    local s = scale:data()
+    for i = 0, scale:numel() - 1 do s[i] = s[i] > 0 and 2 ^ (select(2, math.frexp(s[i])) - 1) or 1 end
+    local q = d / scale
+    local std = (q * q):mean(1):sqrt() * scale
     local p = std:data()
     for i = 0, std:numel() - 1 do p[i] = p[i] > 0 and p[i] or 1 end -- a column that is constant
     part.mean, part.std, part.set.x = mean, std, d / std
@@ -140,6 +168,7 @@ function M.read(path, options, like)
   end
   local label = label_column(path, columns, options.label)
   local texts, whole, numeric = texts_of(table_, label)
+  check_labels(path, texts, options.task or like and like.task)
   local task = options.task or (numeric and not whole and "regression" or "classes")
   if like then task = like.task end
   local part = {columns = columns, label = columns[label], task = task}

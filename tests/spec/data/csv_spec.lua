@@ -74,6 +74,39 @@ describe("a table of text", function()
     end)
   end)
 
+  it("with labels that are missing or no numbers, in a column of numbers, is refused", function()
+    for text, said in pairs {["1,0.5\n2,nan\n3,1\n"] = "row 2 has the label 'nan', row 1 the number 0.5",
+      ["1,NA\n2,3\n"] = "row 1 has the label 'NA', row 2 the number 3",
+      ["1,1.5\n2,-Inf\n"] = "row 2 has the label '-Inf', row 1 the number 1.5",
+      ["1,1.5\n2,rose\n"] = "row 2 has the label 'rose', row 1 the number 1.5"} do
+      with_file("a.csv", "x,y\n" .. text, function(path)
+        fails({said, "task = 'classes'"}, data.open, path)
+        assert.equal(2, #data.open(path, {task = "classes"}).names - (text:find "3,1" and 1 or 0))
+      end)
+    end
+    with_file("a.csv", "x,y\n1,a\n2,\n", function(path)
+      fails({"row 2 has no label"}, data.open, path)
+      fails({"row 2 has no label"}, data.open, path, {task = "classes"})
+    end)
+    with_file("a.csv", "x,y\n1,3a\n2,3\n3,NA\n", function(path) -- names, some of them digits; NA is none of a number
+      fails({"row 3 has the label 'NA', row 2 the number 3"}, data.open, path)
+    end)
+    with_file("a.csv", "x,y\n1,NA\n2,b\n3,3a\n", function(path)
+      assert.same({"3a", "NA", "b"}, data.open(path).names)
+    end)
+  end)
+
+  it("of very large or small features is standardised", function()
+    for _, scale in ipairs {"e0", "e30", "e37", "e-30", "e-38"} do
+      local rows = {}
+      for i, v in ipairs {1, 2, 4, 8} do rows[i] = ("%g%s,%d\n"):format(v, scale, i % 2) end
+      with_file("a.csv", "x,y\n" .. table.concat(rows), function(path)
+        local x = data.open(path, {standardise = true}).train.x
+        for i, v in ipairs {-1.0256, -0.6527, 0.0932, 1.5851} do assert.is_near(v, x:get(i, 1), 2e-4) end
+      end)
+    end
+  end)
+
   it("for tests has the classes of the one for training", function()
     folders.with({["train.csv"] = "x,y\n1,b\n2,a\n5,c\n", ["test.csv"] = "x,y\n3,c\n"}, function(path)
       local d = data.open(path, {standardise = true})
