@@ -43,12 +43,23 @@ local function as_images(x, layout, from)
   return x
 end
 
+--- Raises if an array has NaN or Inf. name: "X" or "y".
+local function check_finite(t, name, from)
+  if t:dtype() ~= "f32" then return end
+  local count, first = t:count_nonfinite()
+  if count == 0 then return end
+  raise(("data: %s: %s %s has %d entries that are NaN or Inf, the first in sample %d, expected none"):format(from, name,
+    T.shape_text(t), count, math.floor((first - 1) / (t:numel() / t:size(1))) + 1))
+end
+
 --- Makes a part from X and y. from: names of their files, for error texts.
 function M.part(x, y, options, from)
   if x:dim() == 0 or y:dim() == 0 or x:size(1) ~= y:size(1) or x:numel() == 0 then
     raise(("data: %s: X is %s, y is %s, expected as many samples in both, and not empty"):format(from, T.shape_text(x),
       T.shape_text(y)))
   end
+  check_finite(x, "X", from)
+  check_finite(y, "y", from)
   local images, ids = as_images(x, options.layout, from), class_ids(y)
   if not ids then return {set = {x = images or x, y = y, n = x:size(1)}} end
   local least, most = ids:min():item(), ids:max():item()
