@@ -239,6 +239,42 @@ describe("an option that the run sets after its first step", function()
   end)
 end)
 
+describe("a state of the user", function()
+  teardown(checkpoints.remove_all)
+
+  local function with_state(state, more)
+    local got = {}
+    train({prepare = function(options)
+      options.state = {mine = {state_dict = function() return state end,
+        load_state_dict = function(_, s) got.s = s end}}
+    end}, more)
+    return got.s
+  end
+
+  it("that is a list comes back as one, its numbers and texts as they were", function()
+    local path = checkpoints.path()
+    with_state({3, "b\0c", true, atomo.ones(2), [2.5] = -1, ["a/b"] = 4, ["#x"] = 5, [""] = 6},
+      {max_steps = 1, save = path})
+    local s = with_state({}, {resume = path, max_steps = 1})
+    assert.same({3, "b\0c", true}, {s[1], s[2], s[3]})
+    assert.equal(2, s[4]:numel())
+    assert.same({-1, 4, 5, 6}, {s[2.5], s["a/b"], s["#x"], s[""]})
+  end)
+
+  it("that cannot be saved is refused by name", function()
+    for _, case in ipairs { -- in one order on all ranks
+      {{[true] = 1}, "the name true of state mine is a boolean, expected a text"},
+      {{["#1"] = 1}, "the name #1 of state mine is a number with #"}, {3, "state mine: state_dict returned 3"},
+      {atomo.ones(2), "state_dict returned a tensor"}, {{x = {}}, "'x' of state mine is a table"},
+    } do
+      local state, said = case[1], case[2]
+      local ok, why = pcall(with_state, state, {max_steps = 1, save = checkpoints.path()})
+      assert.is_false(ok, said)
+      assert(why:find(said, 1, true), why)
+    end
+  end)
+end)
+
 describe("saving", function()
   teardown(checkpoints.remove_all)
 

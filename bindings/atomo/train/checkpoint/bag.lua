@@ -1,5 +1,6 @@
 --- The contents of one file of a checkpoint: state_dicts of several sections ("model", "optimizer", ...). Tensors are
--- named "SECTION/NAME"; numbers, strings and booleans are metadata with such names, stored as text with their type.
+-- named "SECTION/NAME"; numbers, strings and booleans are metadata with such names, stored as text with their type. A
+-- name that is a number, as in a list, is stored as "#1".
 local brief = require "atomo.core.brief"
 local file = require "atomo.train.checkpoint.file"
 local T = require "atomo.tensor"
@@ -36,12 +37,28 @@ function M.value(text)
   return kind and rest
 end
 
+--- Returns a name as text; raises for one that is no text or number, and for a text that looks like a stored number.
+local function name_text(name, room)
+  if type(name) == "number" then return ("#%.17g"):format(name) end
+  if type(name) == "string" and not (name:sub(1, 1) == "#" and tonumber(name:sub(2))) then return name end
+  raise(("checkpoint: the name %s of %s is %s, expected a text (not # and a number) or a number"):format(brief(name),
+    room, type(name) == "string" and "a number with #" or "a " .. type(name)))
+end
+
+--- Returns the name that name_text stored.
+local function name_of(text)
+  return text:sub(1, 1) == "#" and tonumber(text:sub(2)) or text
+end
+
 --- Adds a state_dict as a section; raises for values that are no tensor, number, string or boolean.
 ---@param room string  name of the section
 ---@param state table
 function Bag:put(room, state)
+  if type(state) ~= "table" or T.is_tensor(state) then
+    raise(("checkpoint: %s: state_dict returned %s, expected a table"):format(room, brief(state)))
+  end
   for name, v in pairs(state) do
-    local key = ("%s/%s"):format(room, tostring(name))
+    local key = ("%s/%s"):format(room, name_text(name, room))
     if T.is_tensor(v) then
       self.tensors[key] = v
     else
@@ -55,10 +72,10 @@ end
 function Bag:section(room)
   local state, first = {}, room .. "/"
   for key, t in pairs(self.tensors) do
-    if key:sub(1, #first) == first then state[key:sub(#first + 1)] = t end
+    if key:sub(1, #first) == first then state[name_of(key:sub(#first + 1))] = t end
   end
   for key, text in pairs(self.values) do
-    if key:sub(1, #first) == first then state[key:sub(#first + 1)] = M.value(text) end
+    if key:sub(1, #first) == first then state[name_of(key:sub(#first + 1))] = M.value(text) end
   end
   return state
 end
