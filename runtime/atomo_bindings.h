@@ -32,8 +32,8 @@ ATOMO_API int atomo_requests_note(int asked); /* 0, without effect, if no such r
 ATOMO_API int atomo_requests_take(void);      /* the sum of the requests noted since the last call */
 ATOMO_API int atomo_requests_stop(void);      /* the run has saved and stops: returns the program's exit code, 75 */
 ATOMO_API int atomo_requests_stopped(void);   /* that code after atomo_requests_stop, else 0 */
-/* From now on the functions that free an object (atomo_tensor_free, atomo_codec_free, ...) do nothing. Called before
- * Lua is closed: its finalizers run in any order, and later ones may use what earlier ones would have freed. */
+/* From now on the functions that free an object (atomo_tensor_free, atomo_codec_free, ...) free nothing. Called
+ * before Lua is closed: its finalizers run in any order, and later ones may use what earlier ones would have freed. */
 ATOMO_API void atomo_keep_objects(void);
 /* Waits, for at most `seconds`, until the readers of standard output and standard error have read everything, if these
  * are pipes: after an abort, mpirun drops what it has not read yet. */

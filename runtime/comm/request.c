@@ -28,6 +28,7 @@ static int hold_view(const atomo_tensor *t, atomo_tensor **out)
 
 static void request_release(atomo_request *r)
 {
+    if (atomo__objects_kept()) return;
     atomo_tensor_free(r->hold);
     atomo__comm_drop(r->comm);
     atomo__free(r);
@@ -212,7 +213,7 @@ int atomo_request_test(atomo_request *r)
 
 void atomo_request_free(atomo_request *r)
 {
-    if (!r || atomo__objects_kept()) return;
+    if (!r) return;
     if (r->done == r->n) {
         request_release(r);
         return;
