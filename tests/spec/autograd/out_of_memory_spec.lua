@@ -1,5 +1,6 @@
 -- Out of memory: every operator and layer, forward and backward, with its 1st, 2nd, 3rd ... allocation failing. Each
 -- failure raises an error that says so, and after a garbage collection no block is left.
+-- test: slow
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
 local memory = require "support.out_of_memory"

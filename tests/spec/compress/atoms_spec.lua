@@ -1,5 +1,6 @@
 -- Atom sets with a fixed basis: their transforms against the definition, orthonormal to rounding, and unbiased with the
 -- variance of their closed form. False-alarm rate: 1e-6 a check; seeds are fixed.
+-- test: slow
 local atomo = require "atomo"
 local f = require "atomo.ffi"
 local codec = require "support.codec"
