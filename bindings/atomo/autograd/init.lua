@@ -98,6 +98,7 @@ function M.tracked(t)
   return t.requires_grad
 end
 local tracked = M.tracked
+T.tracked = tracked
 
 local function any_tracked(...)
   local any = false

@@ -14,12 +14,14 @@ local function changing(t, what)
   C.atomo_tensor_touch(T.self_handle(t))
 end
 T.changing = changing
-T.recording = function() return false end -- are operations recorded? autograd replaces this function
+-- autograd replaces these functions: are operations recorded? does t require a gradient, by its base as well?
+T.recording = function() return false end
+T.tracked = function(t) return t.requires_grad end
 
 --- Raises if t requires a gradient, operations are being recorded, and its elements are to become `dtype`, f16 or bf16,
 --- through which no gradient flows.
 function T.refuse_half(dtype, what, t)
-  if (dtype == "f16" or dtype == "bf16") and t.requires_grad and T.recording() then
+  if (dtype == "f16" or dtype == "bf16") and T.recording() and T.tracked(t) then
     raise(("%s: no gradient flows through %s; use t:detach(), or atomo.autocast for products in bf16"):format(what,
       dtype))
   end

@@ -168,6 +168,10 @@ for dtype, format in pairs(formats) do
       local w = atomo.param {1, 2}
       fails("no gradient flows through " .. dtype, w.to, w, dtype)
       fails({dtype, "carries no gradient"}, function() atomo.zeros(2, dtype):copy_(w) end)
+      local base = atomo.zeros(2)
+      local view = base:narrow(1, 1, 2)
+      base:copy_(w * 2) -- the view requires a gradient now
+      fails("no gradient flows through " .. dtype, view.to, view, dtype)
       assert.same({1, 2}, w:detach():to(dtype):totable())
       assert.same({1, 2}, atomo.no_grad(function() return w:to(dtype) end):totable())
       local half = atomo.tensor({3, 4}, dtype)
