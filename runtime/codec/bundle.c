@@ -212,8 +212,9 @@ double atomo__bundle_open(const atomo_codec *c, const uint8_t *data, double size
         const uint8_t *body = next_body(&r, &length);
         f.hash = c->plan[f.tensor - 1]->hash;
         const size_t begin = atomo__frame_begin(&f, length);
-        if (length) memcpy(out + at + begin, body, length);
-        at += atomo__frame_close(&f, out + at, begin, length);
+        const atomo__writer w = {.data = out + at + begin, .size = length};
+        if (length) memcpy(w.data, body, length);
+        at += atomo__frame_close(&f, out + at, begin, &w);
     }
     return (double)at;
 }

@@ -39,6 +39,8 @@ struct atomo__stages {
     int (*encode)(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
     /* acc += scale * ghat; EFORMAT, without an error text, for bytes that encode cannot have written */
     int (*decode_add)(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+    /* decode_add for the next n entries, acc [n]; a body takes body_max bytes then. NULL: bodies are decoded whole */
+    int (*decode_part)(atomo__reader *r, int64_t n, float scale, float *acc);
     void (*settle)(atomo__context *c, float *acc); /* acc += the sum that decode_add left in c->pending; NULL: none */
 };
 

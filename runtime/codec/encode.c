@@ -49,7 +49,7 @@ static int write_message(atomo__plan *p, const float *g, uint32_t rank, uint32_t
     ATOMO_REQUIRE(!w.overflow && w.size <= p->body_max, ATOMO_EINTERNAL,
                   "encode: tensor %s took %zu bytes, %zu were planned", p->name, w.size, p->body_max);
     ATOMO_TRY(atomo__form_close(p, &w, &context));
-    *nbytes = (double)atomo__frame_close(&f, out, begin, w.size);
+    *nbytes = (double)atomo__frame_close(&f, out, begin, &w);
     p->nbytes = (double)w.size + atomo__bundle_bytes(p, rank, step, (double)w.size);
     return ATOMO_OK;
 }

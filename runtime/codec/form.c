@@ -130,6 +130,7 @@ ATOMO_CLONES static void subtract(float *restrict sent, float factor, float *res
 static void put_floats(atomo__writer *w, const float *x, int64_t n)
 {
     w->size = 4 * (size_t)n;
+    w->summed = 0;
     memcpy(w->data, x, w->size);
 }
 
@@ -241,8 +242,9 @@ int atomo_codec_dense(const atomo_codec *c, int tensor, double step, double rank
                   capacity);
     const atomo__frame f = atomo__frame_of(p, (uint32_t)rank, (uint32_t)step);
     const size_t begin = atomo__frame_begin(&f, dense_size(p));
-    memcpy(out + begin, atomo__f32(values), dense_size(p));
-    *nbytes = (double)atomo__frame_close(&f, out, begin, dense_size(p));
+    atomo__writer w = {.data = out + begin, .capacity = dense_size(p)};
+    put_floats(&w, atomo__f32(values), p->n);
+    *nbytes = (double)atomo__frame_close(&f, out, begin, &w);
     return ATOMO_OK;
 }
 

@@ -22,6 +22,8 @@ typedef struct atomo__writer {
     uint64_t word;         /* bits not stored yet */
     int fill;              /* their number, < 32 */
     bool overflow;         /* capacity was not enough */
+    size_t summed;         /* bytes from the beginning whose checksum is crc; who writes raw bytes may set them */
+    uint32_t crc;
 } atomo__writer;
 
 static inline void atomo__put(atomo__writer *w, uint32_t value, int bits) /* bits 0..32, value < 2^bits */

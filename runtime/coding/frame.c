@@ -32,8 +32,9 @@ size_t atomo__frame_begin(const atomo__frame *f, size_t body_most)
     return (size_t)head_bytes(f, (uint32_t)body_most);
 }
 
-size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, size_t body_size)
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, const atomo__writer *body)
 {
+    const size_t body_size = body->size;
     uint8_t head[ATOMO__FRAME_MAX];
     atomo__writer w = {.data = head, .capacity = sizeof head};
     atomo__put(&w, MAGIC, 8);
@@ -47,8 +48,9 @@ size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, si
     atomo__put_align(&w);
     if (w.size != begin) memmove(data + w.size, data + begin, body_size);
     memcpy(data, head, w.size);
-    size_t n = w.size + body_size;
-    uint32_t crc = atomo__crc32(0, data, n);
+    const size_t n = w.size + body_size, summed = w.size + body->summed;
+    uint32_t crc = atomo__crc32_join(atomo__crc32(0, data, w.size), body->crc, body->summed);
+    crc = atomo__crc32(crc, data + summed, n - summed);
     memcpy(data + n, &crc, 4);
     return n + 4;
 }
@@ -115,19 +117,28 @@ int atomo__frame_length(const atomo__frame *want, const char *name, const uint8_
     return ATOMO_OK;
 }
 
-int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
-                      size_t *length, atomo__frame *got)
+int atomo__frame_head(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      uint32_t *crc, atomo__frame *got)
 {
     uint32_t field[8];
     size_t at;
     ATOMO_TRY(read_head(want, name, data, size, field, &at));
-    uint32_t crc, found = atomo__crc32(0, data, at + field[7]);
-    memcpy(&crc, data + at + field[7], 4);
+    memcpy(crc, data + at + field[7], 4);
+    *body = (atomo__reader){.data = data + at, .size = field[7]};
+    *got = (atomo__frame){field[2], field[3], field[4], field[5], field[6]};
+    return ATOMO_OK;
+}
+
+int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      size_t *length, atomo__frame *got)
+{
+    uint32_t crc;
+    ATOMO_TRY(atomo__frame_head(want, name, data, size, body, &crc, got));
+    const size_t n = (size_t)(body->data - data) + body->size;
+    const uint32_t found = atomo__crc32(0, data, n);
     ATOMO_REQUIRE(crc == found, ATOMO_EFORMAT, "decode: message for %s: checksum is %08x, expected %08x", name,
                   (unsigned)crc, (unsigned)found);
-    *body = (atomo__reader){.data = data + at, .size = field[7]};
-    *length = at + field[7] + 4;
-    *got = (atomo__frame){field[2], field[3], field[4], field[5], field[6]};
+    *length = n + 4;
     return ATOMO_OK;
 }
 

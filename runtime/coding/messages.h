@@ -60,9 +60,9 @@ enum { ATOMO__FRAME_MAX = 2 + 1 + 5 + 5 + 5 + 2 + 5 + 4 };
 int atomo__frame_bits(const atomo__frame *f, double body_bits); /* bits of the frame around a body of body_bits */
 /* Returns the offset in a message, below ATOMO__FRAME_MAX, at which to write a body of body_most bytes or less. */
 size_t atomo__frame_begin(const atomo__frame *f, size_t body_most);
-/* Completes a message: the body_size bytes at data + begin get a header and a checksum, and are moved if need be so
+/* Completes a message: the body, which is at data + begin, gets a header and a checksum, and is moved if need be so
  * that the message starts at data. Returns its size. */
-size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, size_t body_size);
+size_t atomo__frame_close(const atomo__frame *f, uint8_t *data, size_t begin, const atomo__writer *body);
 /* *body = the body's length in the header at data [size], unchecked; false if the header is not complete. */
 bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
 /* Checks the message at data [size], which may be followed by others, against `want`; UINT32_MAX as rank or step
@@ -70,6 +70,9 @@ bool atomo__frame_body(const uint8_t *data, size_t size, size_t *body);
  * one expected. `name` is the tensor's in errors. */
 int atomo__frame_open(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
                       size_t *length, atomo__frame *got);
+/* The same without a look at the checksum, which is *crc: the caller compares it with that of all bytes before it. */
+int atomo__frame_head(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, atomo__reader *body,
+                      uint32_t *crc, atomo__frame *got);
 /* *length = the message's length in bytes, of which only the header is checked, not the checksum. Errors as above. */
 int atomo__frame_length(const atomo__frame *want, const char *name, const uint8_t *data, size_t size, size_t *length);
 

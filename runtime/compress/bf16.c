@@ -12,7 +12,10 @@ const struct atomo_compressor atomo_compressor_bf16 = {
     .unbiased = true,
     .contracts = true,
     .options = atomo__half_options,
-    .stages = {.plan = atomo__bf16_plan, .encode = atomo__bf16_encode, .decode_add = atomo__bf16_decode},
+    .stages = {.plan = atomo__bf16_plan,
+               .encode = atomo__bf16_encode,
+               .decode_add = atomo__bf16_decode,
+               .decode_part = atomo__bf16_decode_part},
     .biased = atomo__half_biased,
     .linear = &atomo__bf16_linear,
 };

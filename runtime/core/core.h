@@ -56,6 +56,8 @@ void atomo__build_info_add(const char *key, atomo__info_fn *text);
 #define ATOMO_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n); /* CRC-32 (zlib's); start with 0 */
+/* Returns the CRC-32 of bytes whose CRC-32 is crc, followed by n bytes whose CRC-32 is next. */
+uint32_t atomo__crc32_join(uint32_t crc, uint32_t next, size_t n);
 
 /* Sets the number of threads to this host's cores divided by `local_ranks`, at most the cores that this process may run
  * on; no effect after atomo_set_num_threads. Idle OpenMP threads spin, so the ranks of a host become very slow when

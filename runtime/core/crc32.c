@@ -71,3 +71,8 @@ uint32_t atomo__crc32(uint32_t crc, const void *data, size_t n)
 }
 
 #endif
+
+uint32_t atomo__crc32_join(uint32_t crc, uint32_t next, size_t n)
+{
+    return n == 0 ? crc : (uint32_t)crc32_combine(crc, next, (z_off_t)n);
+}

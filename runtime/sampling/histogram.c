@@ -9,18 +9,21 @@
 #include "sampling/sampling.h"
 #include <math.h>
 
-enum { LANES = 16, BLOCK = 1024 };
+enum { LANES = ATOMO__MEASURE_LANES, BLOCK = 1024 };
 enum { KEY_SHIFT = 19, KEY_OF_INFINITY = 0x7F800000 >> KEY_SHIFT }; /* a float without 19 bits of its mantissa */
 
-ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
+ATOMO_CLONES void atomo__measure_more(atomo__measures *m, const float *x, int64_t n)
 {
     /* written with vector types, because the compiler's own vectorisation mixes in scalars and is four times slower */
     typedef int32_t ints __attribute__((vector_size(32)));
     typedef float floats __attribute__((vector_size(32)));
     typedef double doubles __attribute__((vector_size(64)));
-    doubles sums[2] = {{0}}, squares[2] = {{0}};
-    ints most[2] = {{0}};
+    doubles sums[2], squares[2];
+    ints most[2];
     int64_t i = 0;
+    memcpy(sums, m->sum, sizeof sums);
+    memcpy(squares, m->square, sizeof squares);
+    memcpy(most, m->largest, sizeof most);
     for (; i + LANES <= n; i += LANES)
         for (int h = 0; h < 2; h++) {
             ints bits;
@@ -32,24 +35,33 @@ ATOMO_CLONES void atomo__measure(const float *x, int64_t n, double *sum, double 
             sums[h] += a;
             squares[h] += a * a;
         }
-    double s[LANES], q[LANES];
-    float m[LANES];
-    memcpy(s, sums, sizeof s);
-    memcpy(q, squares, sizeof q);
-    memcpy(m, most, sizeof m);
+    memcpy(m->sum, sums, sizeof sums);
+    memcpy(m->square, squares, sizeof squares);
+    memcpy(m->largest, most, sizeof most);
     for (int l = 0; i < n; i++, l++) {
         float a = fabsf(x[i]);
-        s[l] += (double)a;
-        q[l] += (double)a * (double)a;
-        m[l] = a > m[l] ? a : m[l];
+        m->sum[l] += (double)a;
+        m->square[l] += (double)a * (double)a;
+        m->largest[l] = a > m->largest[l] ? a : m->largest[l];
     }
+}
+
+void atomo__measured(const atomo__measures *m, double *sum, double *square, float *largest)
+{
     *sum = *square = 0;
     *largest = 0;
     for (int l = 0; l < LANES; l++) {
-        *sum += s[l];
-        *square += q[l];
-        *largest = ATOMO_MAX(*largest, m[l]);
+        *sum += m->sum[l];
+        *square += m->square[l];
+        *largest = ATOMO_MAX(*largest, m->largest[l]);
     }
+}
+
+void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest)
+{
+    atomo__measures m = {0};
+    atomo__measure_more(&m, x, n);
+    atomo__measured(&m, sum, square, largest);
 }
 
 typedef float floats __attribute__((vector_size(64)));

@@ -46,6 +46,15 @@ double atomo__budget_atoms(atomo__segment *seg, double atoms);
 /* ---- magnitudes of many coefficients (histogram.c) ---- */
 /* *sum = sum of |x|, *square = sum of x^2 (both finite if x is), *largest = the largest |x|; in a fixed order. */
 void atomo__measure(const float *x, int64_t n, double *sum, double *square, float *largest);
+/* The same in parts, bit-identical: `more` for each part of x, in order, of a multiple of ATOMO__MEASURE_LANES entries
+ * except the last; then `measured`. m = {0} at first. */
+enum { ATOMO__MEASURE_LANES = 16 };
+typedef struct {
+    double sum[ATOMO__MEASURE_LANES], square[ATOMO__MEASURE_LANES];
+    float largest[ATOMO__MEASURE_LANES];
+} atomo__measures;
+void atomo__measure_more(atomo__measures *m, const float *x, int64_t n);
+void atomo__measured(const atomo__measures *m, double *sum, double *square, float *largest);
 /* *count, *above = number of entries with |x| >= cut (cut > 0), and the sum of their |x|; *below = the sum of the
  * others. If x has NaN or Inf, above or below is not finite. */
 void atomo__split(const float *x, int64_t n, float cut, double *count, double *above, double *below);

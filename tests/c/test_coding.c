@@ -134,6 +134,32 @@ static void measures(void)
         }
 }
 
+/* In parts: the bits of the whole, whatever the parts' lengths, and the checksum of parts joined is that of all. */
+static void measures_in_parts(void)
+{
+    enum { LONG = 3001 };
+    static float x[LONG];
+    const atomo_stream stream = {{7, 0}, ATOMO_RNG_USER, 1, 2, 3};
+    atomo_random_uniform(&stream, 0, LONG, x);
+    for (int n = 1; n <= LONG; n += 100)
+        for (int part = ATOMO__MEASURE_LANES; part <= 1024; part *= 4) {
+            double sum, square, sum_parts, square_parts;
+            float largest, largest_parts;
+            atomo__measures m = {0};
+            uint32_t crc = 0;
+            for (int at = 0; at < n; at += part) {
+                const int len = ATOMO_MIN(part, n - at);
+                atomo__measure_more(&m, x + at, len);
+                crc = atomo__crc32_join(crc, atomo__crc32(0, x + at, sizeof *x * (size_t)len), sizeof *x * (size_t)len);
+            }
+            atomo__measured(&m, &sum_parts, &square_parts, &largest_parts);
+            atomo__measure(x, n, &sum, &square, &largest);
+            CHECK(sum == sum_parts && square == square_parts && largest == largest_parts);
+            CHECK(crc == atomo__crc32(0, x, sizeof *x * (size_t)n));
+        }
+    CHECK(atomo__crc32_join(5, 0, 0) == 5);
+}
+
 /* Sampling many atoms at once draws the same ones as sampling each alone, and writes nothing after the last. */
 static void draws(void)
 {
@@ -271,6 +297,7 @@ int main(void)
     RUN(splits);
     RUN(logarithms);
     RUN(measures);
+    RUN(measures_in_parts);
     RUN(draws);
     RUN(strata);
     RUN(strata_of_pieces);

@@ -11,7 +11,7 @@
 
 enum { ROUND };
 enum { NEAREST, STOCHASTIC };
-enum { BIAS = 256, TOP_EXPONENT = 15 };
+enum { BIAS = 256, TOP_EXPONENT = 15, SUMMED = 8192 /* bytes between two parts of a checksum */ };
 /* TOP_FP16: the largest fp16 below 2^15. With the scale 2^LAST, 2^15 would decode to 2^128. */
 enum { TOP_FP16 = 0x77FF, LAST = TOP_EXPONENT - 128 };
 
@@ -23,8 +23,17 @@ bool atomo__half_biased(const double *option)
     return (int)option[ROUND] == NEAREST;
 }
 
-static int encode(atomo__plan *plan, const float *g, int exponent, atomo__half_round_fn *round, atomo__context *c,
-                  atomo__writer *w)
+/* Continues the checksum of what has been written, while it is in the cache. */
+static void sum_up(atomo__writer *w)
+{
+    w->crc = atomo__crc32(w->crc, w->data + w->summed, w->size - w->summed);
+    w->summed = w->size;
+}
+
+/* Rounds and writes g; returns the variance. m: measures g on the way, while it is in the cache; NULL: it has been
+ * measured. */
+static double encode(const atomo__plan *plan, const float *g, int exponent, atomo__half_round_fn *round,
+                     atomo__context *c, atomo__writer *w, atomo__measures *m)
 {
     const float up1 = ldexpf(1, exponent / 2), up2 = ldexpf(1, exponent - exponent / 2);
     uint32_t random[ATOMO__CHUNK] = {0};
@@ -34,27 +43,34 @@ static int encode(atomo__plan *plan, const float *g, int exponent, atomo__half_r
     s.purpose = ATOMO_RNG_SAMPLE;
     for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
         int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
+        if (w->size - w->summed >= SUMMED) sum_up(w);
         uint8_t *out = atomo__put_raw(w, 2 * (size_t)len);
-        if (!out) return ATOMO_OK;
+        if (!out) break;
         if ((int)plan->option[ROUND] == STOCHASTIC)
             atomo__random_words(&s, (uint32_t)(at / 4), (uint32_t)(len + 3) / 4, random);
+        if (m) atomo__measure_more(m, g + at, len);
         noise += round(g + at, len, up1, up2, random, code);
         for (int i = 0; exponent == LAST && i < len; i++)
             if ((code[i] & 0x7FFF) > TOP_FP16) code[i] = (uint16_t)((code[i] & 0x8000) | TOP_FP16);
         memcpy(out, code, 2 * (size_t)len);
     }
-    plan->variance = ldexp(noise, -2 * exponent);
+    return ldexp(noise, -2 * exponent);
+}
+
+static int encoded(atomo__plan *plan, double variance)
+{
+    plan->variance = variance;
     plan->expected = plan->sent = (double)plan->n;
     return ATOMO_OK;
 }
 
-static int decode(const atomo__plan *plan, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r,
-                  float scale, float *acc)
+static int decode(int64_t n, int exponent, uint16_t limit, atomo__half_add_fn *add, atomo__reader *r, float scale,
+                  float *acc)
 {
     const float down1 = ldexpf(1, -exponent / 2), down2 = ldexpf(scale, -(exponent + -exponent / 2));
     uint16_t code[ATOMO__CHUNK];
-    for (int64_t at = 0; at < plan->n; at += ATOMO__CHUNK) {
-        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, plan->n - at);
+    for (int64_t at = 0; at < n; at += ATOMO__CHUNK) {
+        int len = (int)ATOMO_MIN((int64_t)ATOMO__CHUNK, n - at);
         const uint8_t *in = atomo__get_raw(r, 2 * (size_t)len);
         if (!in) return ATOMO_EFORMAT;
         memcpy(code, in, 2 * (size_t)len);
@@ -74,16 +90,25 @@ int atomo__bf16_plan(atomo__plan *plan)
 
 int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    double sum;
+    double sum, square;
     float largest;
-    ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
-    return encode(plan, g, 0, atomo__bf16_format.round[!atomo__half_biased(plan->option)], c, w);
+    atomo__measures m = {0};
+    const double variance = encode(plan, g, 0, atomo__bf16_format.round[!atomo__half_biased(plan->option)], c, w, &m);
+    atomo__measured(&m, &sum, &square, &largest);
+    if (!isfinite(sum)) return atomo__refuse_nonfinite(plan, g);
+    plan->square = square;
+    return encoded(plan, variance);
 }
 
 int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     (void)c;
-    return decode(plan, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
+    return decode(plan->n, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
+}
+
+int atomo__bf16_decode_part(atomo__reader *r, int64_t n, float scale, float *acc)
+{
+    return decode(n, 0, ATOMO__TOP_BF16 + 1, atomo__bf16_format.add, r, scale, acc);
 }
 
 int atomo__fp16_plan(atomo__plan *plan)
@@ -102,7 +127,8 @@ int atomo__fp16_encode(atomo__plan *plan, const float *g, atomo__context *c, ato
     const uint16_t exponent = (uint16_t)(TOP_EXPONENT - e + BIAS);
     uint8_t *out = atomo__put_raw(w, 2);
     if (out) memcpy(out, &exponent, 2);
-    return encode(plan, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(plan->option)], c, w);
+    return encoded(plan, encode(plan, g, TOP_EXPONENT - e, atomo__fp16_format.round[!atomo__half_biased(plan->option)],
+                                c, w, NULL));
 }
 
 int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
@@ -112,7 +138,7 @@ int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context
     const uint8_t *in = atomo__get_raw(r, 2);
     if (in) memcpy(&exponent, in, 2);
     if (!in || exponent < BIAS - 113 || exponent > BIAS + 163) return ATOMO_EFORMAT;
-    return decode(plan, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
+    return decode(plan->n, (int)exponent - BIAS, ATOMO__INF_FP16, atomo__fp16_format.add, r, scale, acc);
 }
 
 /* ---- sums (exchange/bucket_linear.c): f32 values are summed, rounding them on the way; fp16 finds a common scale

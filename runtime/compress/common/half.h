@@ -16,5 +16,6 @@ int atomo__fp16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context
 int atomo__bf16_plan(atomo__plan *plan);
 int atomo__bf16_encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w);
 int atomo__bf16_decode(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc);
+int atomo__bf16_decode_part(atomo__reader *r, int64_t n, float scale, float *acc);
 
 #endif
