@@ -21,8 +21,9 @@ int atomo_comm_barrier(atomo_comm *c)
     ATOMO_FLIGHT("barrier", &c->group, 0);
     ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_BARRIER, 0, 0, 0));
     atomo__requests_reap(false);
-    ATOMO_MPI(MPI_Barrier, c->mpi);
-    return ATOMO_OK;
+    MPI_Request request;
+    ATOMO_MPI(MPI_Ibarrier, c->mpi, &request);
+    return atomo__comm_wait(1, &request);
 }
 
 int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
@@ -132,6 +133,20 @@ static int gathered(const atomo_comm *c, const atomo_tensor *t, const char *what
     return atomo__make(made, out, t->dtype, t->ndim + 1, shape, what);
 }
 
+static int receive_piece(atomo_comm *c, void *to, int n, MPI_Datatype type, int rank)
+{
+    MPI_Request request;
+    ATOMO_MPI(MPI_Irecv, to, n, type, rank, TAG_GATHER, c->mpi, &request);
+    return atomo__comm_wait(1, &request);
+}
+
+static int send_piece(atomo_comm *c, const void *from, int n, MPI_Datatype type, int rank)
+{
+    MPI_Request request;
+    ATOMO_MPI(MPI_Isend, from, n, type, rank, TAG_GATHER, c->mpi, &request);
+    return atomo__comm_wait(1, &request);
+}
+
 /* The gather for tensors that are too large for one MPI_Gather: every rank sends its pieces to the root. */
 static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_tensor *out)
 {
@@ -143,9 +158,9 @@ static int gather_pieces(atomo_comm *c, const atomo_tensor *t, int root, atomo_t
         if (r == root) {
             if (block) memcpy(p, t->data, block);
         } else if (c->rank == root) {
-            FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Recv, p, (int)n, type, r, TAG_GATHER, c->mpi, MPI_STATUS_IGNORE);
+            FOR_PIECES(p, n, t) ATOMO_TRY(receive_piece(c, p, (int)n, type, r));
         } else {
-            FOR_PIECES(p, n, t) ATOMO_MPI(MPI_Send, p, (int)n, type, root, TAG_GATHER, c->mpi);
+            FOR_PIECES(p, n, t) ATOMO_TRY(send_piece(c, p, (int)n, type, root));
         }
     }
     return ATOMO_OK;
@@ -165,9 +180,12 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
     MPI_Datatype type = atomo__mpi_type(t->dtype);
     if (bytes * c->size > (double)atomo__comm_chunk)
         ATOMO_TRY(gather_pieces(c, t, root, here ? *out : NULL));
-    else if (bytes > 0)
-        ATOMO_MPI(MPI_Gather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root,
-                  c->mpi);
+    else if (bytes > 0) {
+        MPI_Request request;
+        ATOMO_MPI(MPI_Igather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root,
+                  c->mpi, &request);
+        ATOMO_TRY(atomo__comm_wait(1, &request));
+    }
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(*out);
     return atomo__made(&made, ATOMO_OK);
@@ -212,7 +230,9 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
         if (r == c->rank && left) memcpy(at, send, (size_t)left);
         while (left > 0) {
             int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
-            ATOMO_MPI(MPI_Bcast, at, n, MPI_BYTE, r, c->mpi);
+            MPI_Request request;
+            ATOMO_MPI(MPI_Ibcast, at, n, MPI_BYTE, r, c->mpi, &request);
+            ATOMO_TRY(atomo__comm_wait(1, &request));
             at += n;
             left -= n;
         }

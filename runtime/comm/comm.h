@@ -130,7 +130,15 @@ void atomo__at_finalize(void (*before)(void), void (*after)(void)); /* either ma
 int atomo__run_start(atomo_comm *world);
 void atomo__run_finalize(bool after);
 
-/* Waits for n requests without occupying a core: polls, yields between polls, later sleeps (wait.c). */
+/* Pauses between the polls of a wait: yields at first, later sleeps (wait.c). Begin anew with every wait. */
+typedef struct atomo__pauses {
+    double began, sleep; /* seconds: when the wait began; the next sleep */
+    int polls;
+    bool late; /* a sleep has ended late, so others want this core */
+} atomo__pauses;
+atomo__pauses atomo__pauses_begin(void);
+void atomo__pause(atomo__pauses *pauses);
+/* Waits for n requests without occupying a core, by polls with pauses. */
 int atomo__comm_wait(int n, MPI_Request *requests);
 
 typedef struct atomo_blocks {

@@ -5,9 +5,7 @@
  * looks every second for one that nobody has asked for, and notes its tag. Path: stage 7.
  */
 #include "comm/request.h"
-#include <sched.h>
 #include <stdio.h>
-#include <time.h>
 
 void atomo__request_note_tag(const atomo_request *r, uint64_t flight, bool look)
 {
@@ -23,19 +21,15 @@ void atomo__request_note_tag(const atomo_request *r, uint64_t flight, bool look)
 
 int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Status *s)
 {
-    const struct timespec nap = {0, 50000};
-    if (!(r->receives && r->compares && i == 0)) return MPI_Wait(&r->piece[i], s);
-    double next = atomo_time() + 1;
-    for (bool slow = false;;) {
+    const bool looks = r->receives && r->compares && i == 0;
+    atomo__pauses pauses = atomo__pauses_begin();
+    double next = pauses.began + 1;
+    for (;;) {
         int over, rc = MPI_Test(&r->piece[i], &over, s);
         if (rc != MPI_SUCCESS || over) return rc;
-        if (slow)
-            nanosleep(&nap, NULL);
-        else
-            sched_yield();
-        if (atomo_time() < next) continue;
+        atomo__pause(&pauses);
+        if (!looks || atomo_time() < next) continue;
         atomo__request_note_tag(r, flight, true);
-        slow = true;
         next = atomo_time() + 1;
     }
 }
