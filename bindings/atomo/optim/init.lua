@@ -9,14 +9,13 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
-local assign = require "atomo.tensor.assign"
 local check_options = require "atomo.tensor.check_options"
 local check_apart = require "atomo.optim.apart"
 local holders = require "atomo.nn.holders"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
+local state = require "atomo.optim.state"
 local steps = require "atomo.optim.update"
-local number = require "atomo.core.number"
 local suggest = require "atomo.core.suggest"
 local raise = f.raise
 
@@ -156,36 +155,6 @@ end
 
 -- ---- state -------------------------------------------------------------------------------------------------------
 
---- Returns the steps taken by a group's parameters as an i32 tensor; nil if all have taken steps_of_all.
-local function taken_of(group, steps_of_all)
-  local differ = false
-  for _, t in ipairs(group.taken) do differ = differ or t ~= steps_of_all end
-  return differ and T.tensor(group.taken, "i32") or nil
-end
-
---- Returns the shapes of a group's parameters as an i32 tensor: the number of dimensions and the sizes of each.
-local function shapes_of(group)
-  local list = {}
-  for _, p in ipairs(group.params) do
-    list[#list + 1] = p:dim()
-    for d = 1, p:dim() do list[#list + 1] = p:size(d) end
-  end
-  return T.tensor(list, "i32")
-end
-
---- Returns a text such as "[64,3,3,3] [64]" of a result of shapes_of; "no shapes" if it is none.
-local function shapes_text(t)
-  if not T.is_tensor(t) or t:dtype() ~= "i32" or t:dim() ~= 1 then return "no shapes" end
-  local texts, at = {}, 1
-  while at <= t:numel() do
-    local sizes, dims = {}, t:get(at)
-    if dims < 0 or at + dims > t:numel() then return "no shapes" end
-    for d = 1, dims do sizes[d] = t:get(at + d) end
-    texts[#texts + 1], at = T.shape_text(sizes), at + dims + 1
-  end
-  return table.concat(texts, " ")
-end
-
 --- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1 it has ["1.shapes"], the
 --- shapes of its parameters; ["1.taken"], if a parameter has taken fewer steps than the optimizer; ["1.lr"] and
 --- ["1.ratio"], if its rate was set after its creation; ["1.momentum"] and so on, if set after the first step.
@@ -193,88 +162,7 @@ end
 ---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
   expect(self)
-  local s = {steps = self.steps, lr = self.lr}
-  for i, group in ipairs(self.groups) do
-    for name, block in pairs(group.state) do s[i .. "." .. name] = block end
-    s[i .. ".taken"], s[i .. ".shapes"] = taken_of(group, self.steps), shapes_of(group)
-    local lr, ratio = group:rate_at(self.lr)
-    if ratio ~= group.first_ratio then s[i .. ".lr"], s[i .. ".ratio"] = lr, ratio or nil end
-    for name, value in pairs(group:changed()) do s[i .. "." .. name] = value end
-  end
-  return s
-end
-
---- Returns a text that says what is wrong with entry `key` of a state, nil if it fits.
-local function problem_of(self, key, value, steps_of_all)
-  local i, name = key:match "^(%d+)%.([%w_]+)$"
-  local group = self.groups[tonumber(i)]
-  if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
-  if name == "ratio" or group.values[name] ~= nil then
-    options.check(self.kind, name == "ratio" and "lr" or name, value, key)
-    return nil
-  elseif name == "shapes" then
-    local mine, saved = shapes_text(shapes_of(group)), shapes_text(value)
-    return saved ~= mine and ("'%s' is %s, this group's parameters are %s"):format(key, saved, mine) or nil
-  end
-  local block = steps.state[self.kind][name]
-  if not block and name ~= "taken" then
-    return ("'%s' is no state of %s: it was saved by another optimizer"):format(key, self.kind)
-  end
-  local n = block and group.n or #group.params
-  if not T.is_tensor(value) or value:numel() ~= n then
-    return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
-      block and "parameters" or "group", n)
-  end
-  if block and value:dtype() ~= "f32" then return ("'%s' is %s, expected f32"):format(key, value:dtype()) end
-  for k = 1, block and 0 or n do
-    if not number.whole(value:get(k), 0, steps_of_all) then
-      return ("'%s' holds %s, expected whole numbers from 0 to %d"):format(key, tostring(value:get(k)), steps_of_all)
-    end
-  end
-end
-
---- Raises if a parameter has taken steps according to s, but s lacks its state.
-local function check_complete(self, s)
-  for i, group in ipairs(self.groups) do
-    local taken = s[i .. ".taken"]
-    local most = taken and taken:max():item() or s.steps
-    for name, wanted in pairs(steps.state[self.kind]) do
-      if most > 0 and wanted(group) and s[i .. "." .. name] == nil then
-        raise(("load_state_dict: '%d.%s' is missing: %s needs it after %d steps"):format(i, name, self.kind, most))
-      end
-    end
-  end
-end
-
---- Copies the blocks of all groups from s; a block that s lacks becomes zero.
-local function load_blocks(self, s)
-  local targets, values, absent = {}, {}, {}
-  for i, group in ipairs(self.groups) do
-    for name in pairs(steps.state[self.kind]) do
-      local value = s[i .. "." .. name]
-      if value then
-        group:state_of(name)
-        targets[#targets + 1], values[#values + 1] = group.state[name], value
-      elseif group.state[name] then
-        absent[#absent + 1] = group.state[name]
-      end
-    end
-  end
-  assign(targets, values)
-  for _, block in ipairs(absent) do block:zero_() end
-end
-
-local function load_group(group, i, s)
-  local taken, own, saved = s[i .. ".taken"], s[i .. ".lr"], {}
-  for _, name in ipairs(group.names) do
-    if name ~= "lr" then saved[name] = s[i .. "." .. name] end
-  end
-  group:restore(saved)
-  for k = 1, #group.params do group.taken[k] = taken and taken:get(k) or s.steps end
-  group.ratio = group.first_ratio
-  if own then group.ratio = s[i .. ".ratio"] or false end
-  group.lr = own or group.ratio and s.lr * group.ratio or group.lr
-  group.values.lr = group.lr
+  return state.of(self)
 end
 
 --- Restores a result of state_dict. Raises if an entry does not fit, and then changes nothing.
@@ -282,19 +170,7 @@ end
 ---@usage optimizer:load_state_dict(optimizer:state_dict())
 function Optimizer:load_state_dict(s)
   expect(self)
-  if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
-    raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
-  end
-  number.expect_whole(s.steps, "load_state_dict: steps", 0)
-  options.check(self.kind, "lr", s.lr)
-  for key, value in pairs(s) do
-    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, brief(key), value, s.steps)
-    if problem then raise("load_state_dict: " .. problem) end
-  end
-  check_complete(self, s)
-  load_blocks(self, s)
-  for i, group in ipairs(self.groups) do load_group(group, i, s) end
-  self.steps, self.lr = s.steps, s.lr
+  state.load(self, s)
 end
 
 --- Options: lr, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false
