@@ -217,6 +217,10 @@ ATOMO_API void atomo_comm_set_checked(atomo_comm *c, int on);
  * [local] */
 ATOMO_API int atomo_comm_bytes(const atomo_comm *c, double *out);
 
+/* All-gathers n tensors in place: rank owners[i] sends parts[i] to all others, which receive it in theirs. Each pair of
+ * ranks exchanges messages; nothing is copied. EMISMATCH on every rank unless owners and sizes are the same on all.
+ * [collective] */
+ATOMO_API int atomo_comm_allgather_parts(atomo_comm *c, atomo_tensor *const *parts, const int *owners, int n);
 /* Only MPI_Allreduce (sum, in place, spinning while it waits), for benchmarks to compare with. [collective] */
 ATOMO_API int atomo_comm_allreduce_plain(atomo_comm *c, atomo_tensor *t);
 /* Sums t (f32) over the ranks in place. t consists of grains, of grain[k] elements each (numel in all); the bits of a

@@ -1,10 +1,12 @@
 /* collective_v.c - collectives over tensors whose lengths differ from rank to rank.
  *
  * Lengths are exchanged first: in the fingerprints (fingerprint.c), which also name the operation, or for alltoallv by
- * an all-gather. Path: stage 7.
+ * an all-gather. All-gathered parts are planned by the caller: their fingerprint has a checksum of owners and sizes.
+ * Path: stage 7; parts: stage 9, the weights that a sharded optimizer has updated.
  */
 #include "comm/comm.h"
 #include "tensor/tensor.h"
+#include <limits.h>
 #include <string.h>
 
 static void free_all(atomo_tensor **list, int n)
@@ -153,5 +155,65 @@ int atomo_comm_alltoallv(atomo_comm *c, const atomo_tensor *const *send, atomo_t
     status = swap_tensors(c, send, recv);
     atomo_tensor_free(whole);
     if (status < 0) free_all(recv, c->size);
+    return status;
+}
+
+/* ---- all-gather in place --------------------------------------------------------------------------------------- */
+
+/* Checks the parts; *sum is a checksum of their owners and sizes, total and mine are bytes: of all, and of this rank's.
+ * Returns the number of messages that this rank sends and receives, a negative status if a part is wrong. */
+static int survey_parts(const atomo_comm *c, atomo_tensor *const *parts, const int *owners, int n, uint32_t *sum,
+                        double *total, double *mine)
+{
+    int64_t messages = 0;
+    for (int i = 0; i < n; i++) {
+        ATOMO_TRY(atomo__comm_root(c, owners[i], "allgather_parts: owner"));
+        ATOMO_TRY(atomo__comm_buffer(parts[i], "allgather_parts: a part"));
+        const double bytes = atomo__tensor_bytes(parts[i]), key[2] = {owners[i], bytes};
+        const bool own = owners[i] == c->rank;
+        *sum = atomo__crc32(*sum, key, sizeof key);
+        *total += bytes;
+        *mine += own ? bytes : 0;
+        messages += (int64_t)pieces(bytes) * (own ? c->size - 1 : 1);
+    }
+    ATOMO_REQUIRE(messages < INT_MAX, ATOMO_EARG, "allgather_parts: %.0f messages, expected less than 2^31",
+                  (double)messages);
+    return (int)messages;
+}
+
+/* Posts the receives of the other ranks' parts, then the sends of this rank's: all parts to the next rank, then all to
+ * the one after it. */
+static int post_parts(atomo_comm *c, atomo_tensor *const *parts, const int *owners, int n, MPI_Request *req,
+                      int *posted)
+{
+    for (int i = 0; i < n; i++)
+        if (owners[i] != c->rank)
+            ATOMO_TRY(post(c, parts[i]->data, atomo__tensor_bytes(parts[i]), owners[i], false, req, posted));
+    for (int k = 1; k < c->size; k++)
+        for (int i = 0; i < n; i++)
+            if (owners[i] == c->rank)
+                ATOMO_TRY(
+                    post(c, parts[i]->data, atomo__tensor_bytes(parts[i]), (c->rank + k) % c->size, true, req, posted));
+    return ATOMO_OK;
+}
+
+int atomo_comm_allgather_parts(atomo_comm *c, atomo_tensor *const *parts, const int *owners, int n)
+{
+    ATOMO_TRY(atomo__comm_usable(c, "allgather_parts"));
+    uint32_t sum = 0;
+    double total = 0, mine = 0;
+    const int messages = survey_parts(c, parts, owners, n, &sum, &total, &mine);
+    ATOMO_TRY(messages);
+    ATOMO_FLIGHT("allgather_parts", &c->group, mine);
+    if (c->size == 1) return ATOMO_OK;
+    ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLGATHER_PARTS, ATOMO_U8, (int32_t)sum, total, true));
+    void *requests;
+    ATOMO_TRY(atomo__alloc(&requests, ((size_t)messages + 1) * sizeof(MPI_Request)));
+    int posted = 0, status = post_parts(c, parts, owners, n, requests, &posted);
+    if (status == ATOMO_OK) status = atomo__comm_wait(posted, requests);
+    if (status == ATOMO_OK) atomo__free(requests); /* after a failure MPI may still use it */
+    atomo__comm_count(c, mine * (c->size - 1), total - mine);
+    for (int i = 0; i < n; i++)
+        if (owners[i] != c->rank) atomo_tensor_touch(parts[i]);
     return status;
 }

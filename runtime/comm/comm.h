@@ -36,6 +36,7 @@ enum {
     X(ALLGATHER, "allgather")                                                                                          \
     X(ALLGATHERV, "allgatherv")                                                                                        \
     X(ALLTOALLV, "alltoallv")                                                                                          \
+    X(ALLGATHER_PARTS, "allgather_parts")                                                                              \
     X(SPLIT, "split")                                                                                                  \
     X(IBARRIER, "ibarrier")                                                                                            \
     X(IBCAST, "ibcast")                                                                                                \

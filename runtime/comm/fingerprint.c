@@ -22,7 +22,8 @@ static const char *const operation_names[] = {
 static int describe_data(const atomo_fingerprint *f, char *text, size_t n)
 {
     static const char *const reductions[] = {"sum", "max", "min", "prod"};
-    const bool bytes = f->operation == COMM_ALLGATHERV || f->operation == COMM_ALLTOALLV;
+    const bool bytes =
+        f->operation == COMM_ALLGATHERV || f->operation == COMM_ALLTOALLV || f->operation == COMM_ALLGATHER_PARTS;
     int k = snprintf(text, n, " (%s, %.0f %s", atomo__dtype_name(f->dtype), f->count, bytes ? "bytes" : "elements");
     if (f->operation == COMM_ALLREDUCE || f->operation == COMM_REDUCE || f->operation == COMM_IALLREDUCE)
         k += snprintf(text + k, n - (size_t)k, ", %s", reductions[f->detail & 3]);

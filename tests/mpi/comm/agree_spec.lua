@@ -55,6 +55,23 @@ describe("fingerprints", function()
     end, "rank 0 is in allgatherv", "rank 1 is in alltoallv")
   end)
 
+  spec("name other parts of an all-gather in place", function()
+    local f = require "atomo.ffi"
+    local function gather(sizes, owner)
+      local parts, handles, owners = {}, f.ffi.new("atomo_tensor *[2]"), f.ffi.new("int[2]", 0, owner or 1)
+      for k, size in ipairs(sizes) do
+        parts[k] = atomo.ones(size)
+        handles[k - 1] = parts[k].h
+      end
+      f.check(f.C.atomo_comm_allgather_parts(world.h, handles, owners, 2))
+    end
+    local text = "allgather_parts: the ranks disagree: rank 0 is in allgather_parts"
+    disagree(function() gather(me == 0 and {3, 4} or {4, 3}) end, text) -- as many bytes
+    disagree(function() gather({3, 4}, me == 0 and 0 or 1) end, text)
+    disagree(function() gather(me == n - 1 and {3, 4} or {3, 5}) end, text, "32 bytes", "28 bytes")
+    gather {3, 4}
+  end)
+
   --- Each case uses a communicator for which checks were not requested.
   for _, case in ipairs {
     {"another count", function(c, odd) c:allreduce(atomo.ones(odd and 3 or 4)) end, "allreduce", "4 elements",

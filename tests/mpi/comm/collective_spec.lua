@@ -225,6 +225,32 @@ describe("collective of lengths that differ", function()
     end
   end)
 
+  it("allgather_parts: every rank's parts arrive in the others' tensors", function()
+    local f = require "atomo.ffi"
+    local ffi, C = f.ffi, f.C
+    local parts, want, handles = {}, {}, ffi.new("atomo_tensor *[?]", 5 * n)
+    local owners, versions = ffi.new("int[?]", 5 * n), {}
+    for k = 1, 5 * n do -- rank r owns parts of k % 4 elements, of different types; some have none
+      local owner, dtype = (k * 3) % n, k % 3 == 0 and "u8" or "f32"
+      parts[k] = make(k % 4, function(i) return owner == me and (7 * k + i) % 250 or 1 end, dtype)
+      want[k] = make(k % 4, function(i) return (7 * k + i) % 250 end, dtype):totable()
+      handles[k - 1], owners[k - 1], versions[k] = parts[k].h, owner, C.atomo_tensor_version(parts[k].h)
+    end
+    f.check(C.atomo_comm_allgather_parts(world.h, handles, owners, 5 * n))
+    for k = 1, 5 * n do
+      equal(parts[k], want[k])
+      assert.equal(versions[k] + (owners[k - 1] == me and 0 or 1), C.atomo_tensor_version(parts[k].h))
+    end
+    f.check(C.atomo_comm_allgather_parts(world.h, handles, owners, 0))
+    owners[0] = n
+    assert.error_matches(function() f.check(C.atomo_comm_allgather_parts(world.h, handles, owners, 1)) end,
+      ("allgather_parts: owner: rank %d, expected 0 to %d"):format(n, n - 1))
+    local strided = atomo.zeros(3, 2):t()
+    owners[0], handles[0] = 0, strided.h
+    assert.error_matches(function() f.check(C.atomo_comm_allgather_parts(world.h, handles, owners, 1)) end,
+      "allgather_parts: a part %[2,3%] is not contiguous")
+  end)
+
   it("allgatherv of bytes allocates nothing once warm, and grows", function()
     local f = require "atomo.ffi"
     local ffi, C = f.ffi, f.C
