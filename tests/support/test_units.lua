@@ -49,6 +49,7 @@ local near = {
     "^join.* on 3", "^exchange.* on [23]$", "^auto", "^simulate", "^bytes"}},
   {"/compress", {"^codec_input", "^options", "^codec_message", "^exchange_matrix.* on 3", "^baselines", "^custom",
     "^codec", "^verify"}},
+  {"/optim", {"^sharded.* on [23]$", "^optim", "^group_rate", "^state_values"}},
   {"train", {"^skipped_step.* on 2", "^local_steps.* on 2", "^counted.* on 2", "^group_rate", "^freeze", "^train",
     "checkpoint"}},
 }

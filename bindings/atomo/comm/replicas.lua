@@ -71,9 +71,11 @@ local function buffers(run)
   return run.model.named_buffers and run.model:named_buffers() or {}
 end
 
---- Appends the optimizer's state. With local SGD it is that of the outer optimizer: inner ones differ between ranks.
+--- Appends the optimizer's state. With local SGD it is that of the outer optimizer: inner ones differ between ranks. Of
+--- a sharded optimizer it is what all ranks have.
 local function add_optimizer(list, run)
   if run.local_sgd then add(list, "outer ", run.local_sgd.optimizer:state_dict())
+  elseif run.optimizer.shards then add(list, "optimizer ", run.optimizer:common_state())
   else add(list, "optimizer ", run.optimizer:state_dict()) end
 end
 

@@ -1,5 +1,6 @@
 --- A group of an optimizer: parameters with common options, and their state. Each state (velocity, first moment, ...)
--- is one tensor, the block, which checkpoints save; each parameter has a 64-byte aligned view of it.
+-- is one tensor, the block, which checkpoints save; each parameter has a 64-byte aligned view of it. Of a sharded
+-- optimizer (shards.lua) this rank has one range of each block, and views of the parameters' elements in it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local length = require "atomo.core.list"
@@ -17,7 +18,10 @@ local ALIGN = 16 -- alignment of a parameter's state, in floats
 ---@field ratio number|false  group.lr / optimizer.lr, kept when the optimizer's rate changes; false: lr does not follow
 ---@field values table     options used by the last step; an option that differs was set by the user since
 ---@field first table|false  options, except lr, before the first step; false before it
----@field state table<string, atomo.Tensor>  blocks by name: "velocity", "first", ...
+---@field n integer        floats of a whole block
+---@field from integer     first float, from 0, of this rank's range of the blocks; 0 unless the optimizer is sharded
+---@field to integer       float behind the range; n unless the optimizer is sharded
+---@field state table<string, atomo.Tensor>  this rank's range of each block, by name: "velocity", "first", ...
 local Group = {}
 Group.__index = Group
 
@@ -62,6 +66,7 @@ local function new(kind, list, defaults, seen)
     self.n = self.n + math.ceil(p:numel() / ALIGN) * ALIGN
     if p.requires_grad then gradient.ensure(p) end
   end
+  self.from, self.to = 0, self.n
   return setmetatable(self, Group)
 end
 
@@ -156,17 +161,57 @@ function Group:gradient(i)
   return g:is_contiguous() and g or g:detach():contiguous()
 end
 
-local function make_block(self, name)
-  local block, views = T.zeros(self.n), {}
-  for i, p in ipairs(self.params) do views[i] = block:narrow(1, self.offset[i] + 1, p:numel()) end
+--- Returns which elements of parameter i have their state in floats from .. to - 1 of a block: how many precede them
+--- in the parameter, and how many they are.
+---@return integer first
+---@return integer count
+function Group:part(i, from, to)
+  local offset, n = self.offset[i], self.params[i]:numel()
+  local first = math.max(0, from - offset)
+  return first, math.max(0, math.min(n, to - offset) - first)
+end
+
+--- Is every block whole on this rank?
+function Group:is_whole() return self.to - self.from == self.n end
+
+--- Makes `block` this rank's range of state `name`.
+local function place(self, name, block)
+  local views = {}
+  for i = 1, #self.params do
+    local first, count = self:part(i, self.from, self.to)
+    if count > 0 or self:is_whole() then
+      views[i] = block:narrow(1, self.offset[i] + first - self.from + 1, count)
+    end
+  end
   self.state[name], self.views[name] = block, views
 end
 
---- Returns the views of state `name`, one per parameter; zeros are allocated on first use.
----@return atomo.Tensor[]
+local function make_block(self, name) place(self, name, T.zeros(self.to - self.from)) end
+
+--- Returns the views of state `name` by parameter; none for a parameter without elements in this rank's range. Zeros
+--- are allocated on first use.
+---@return table<integer, atomo.Tensor>
 function Group:state_of(name)
   if not self.views[name] then T.outside_scope(make_block, self, name) end
   return self.views[name]
+end
+
+--- Keeps floats from .. to - 1 of each block, which are whole now.
+function Group:keep(from, to)
+  local blocks = self.state
+  self.from, self.to, self.state, self.views = from, to, {}, {}
+  T.outside_scope(function()
+    for name, block in pairs(blocks) do place(self, name, block:narrow(1, from + 1, to - from):clone()) end
+  end)
+end
+
+--- Replaces this rank's ranges of the blocks by whole blocks.
+---@param blocks table<string, atomo.Tensor>
+function Group:put_whole(blocks)
+  self.from, self.to, self.state, self.views = 0, self.n, {}, {}
+  T.outside_scope(function()
+    for name, block in pairs(blocks) do place(self, name, block) end
+  end)
 end
 
 return new

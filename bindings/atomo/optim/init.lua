@@ -14,6 +14,7 @@ local check_apart = require "atomo.optim.apart"
 local holders = require "atomo.nn.holders"
 local new_group = require "atomo.optim.group"
 local options = require "atomo.optim.options"
+local shards = require "atomo.optim.shards"
 local state = require "atomo.optim.state"
 local steps = require "atomo.optim.update"
 local suggest = require "atomo.core.suggest"
@@ -26,6 +27,7 @@ local M = {}
 ---@field groups atomo.Group[]
 ---@field steps integer  number of steps taken
 ---@field params atomo.Tensor[]  parameters of all groups, in order
+---@field shards atomo.Shards|false  set by shard() on two ranks or more
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
@@ -70,11 +72,13 @@ local function new(kind, opts, more)
   end
   check_apart(kind, params)
   return setmetatable({kind = kind, lr = defaults.lr, groups = groups, steps = 0, params = params,
-    holders = holders.claim(params, given)}, Optimizer)
+    shards = false, holders = holders.claim(params, given)}, Optimizer)
 end
 
---- Updates a parameter that is not contiguous: updates a copy, then copies it back.
-local function step_strided(update, group, i, p, g, lr, t)
+--- Updates parameter p. One that is not contiguous is copied, and the updated copy is copied back.
+local function update_whole(update, group, i, p, lr, t)
+  local g = group:gradient(i)
+  if p:is_contiguous() then return update(group, i, p, g, lr, t) end
   local dense = p:detach():contiguous()
   update(group, i, dense, g, lr, t)
   p:detach():copy_(dense)
@@ -103,30 +107,77 @@ local function check_lists(self)
   end
 end
 
---- Updates all parameters by the gradients in .grad.
----@param closure nil refused
----@usage optimizer:step()
-function Optimizer:step(closure)
-  expect(self)
-  if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
-  local update = steps.update[self.kind]
+--- Raises if the step that begins now would fail, before any parameter is changed.
+local function check_step(self)
   options.check(self.kind, "lr", self.lr)
   check_lists(self)
   holders.check(self.params, self.kind)
-  for k = 1, #self.groups do self.groups[k]:check() end -- before any parameter is changed
+  for k = 1, #self.groups do self.groups[k]:check() end
+end
+
+--- Updates the parameters that have a gradient, or this rank's parts of them.
+local function apply(self)
+  local update, own = steps.update[self.kind], self.shards
   self.steps = self.steps + 1
   for k = 1, #self.groups do
     local group = self.groups[k]
     local lr, params, taken = group:rate(self.lr), group.params, group.taken
     for i = 1, #params do
-      local p, g = params[i], group:gradient(i)
-      if g then
+      if group.checked[i] then
         local t = taken[i] + 1
-        if p:is_contiguous() then update(group, i, p, g, lr, t) else step_strided(update, group, i, p, g, lr, t) end
+        if own then own:update(update, group, i, lr, t) else update_whole(update, group, i, params[i], lr, t) end
         taken[i] = t
       end
     end
   end
+end
+
+--- Updates all parameters by the gradients in .grad. A sharded optimizer updates this rank's parts, and gets the others
+--- from their ranks; the gradients must be the same on all ranks. [collective if sharded]
+---@param closure nil refused
+---@usage optimizer:step()
+function Optimizer:step(closure)
+  expect(self)
+  if closure ~= nil then raise(self.kind .. ": step takes no closure: compute the gradients before it") end
+  if not self.shards then
+    check_step(self)
+    return apply(self)
+  end
+  self.shards:begin(function() check_step(self) end)
+  self.shards:finish(function() apply(self) end)
+end
+
+--- Shards the optimizer over comm's P ranks (ZeRO-1): from now on each rank keeps 1/P of the optimizer's state, and
+--- step, state_dict and unshard are operations of all ranks, which every rank must call. Weights and state stay
+--- bit-identical to those of an optimizer that is not sharded. State from earlier steps must be the same on all ranks.
+--- With weights = "bf16", ranks send the changes of their weights rounded to bf16, which all add to their weights: half
+--- the bytes; replicas stay bit-identical, but each change is off by up to 1/512 of itself. Raises for lars and lamb,
+--- whose updates need norms of whole tensors. A second call with the same communicator sets `weights` only. With one
+--- rank nothing changes.
+---@param comm atomo.Comm
+---@param opts {weights: "fp32"|"bf16"|nil}?  default "fp32"
+---@return atomo.Optimizer self
+---@usage atomo.optim.adam({params = m:parameters()}):shard(world).steps --> 0
+function Optimizer:shard(comm, opts)
+  expect(self)
+  local weights = shards.check(self.kind, comm, opts)
+  if self.shards and self.shards.comm ~= comm then
+    raise(self.kind .. ": shard: it is sharded over another communicator; call unshard() before")
+  end
+  if self.shards then self.shards.weights = weights
+  elseif comm.size > 1 then self.shards = shards.new(self, comm, weights) end
+  return self
+end
+
+--- Gathers the whole state of a sharded optimizer on every rank, which is then no longer sharded. No effect on one that
+--- is not. [collective]
+---@return atomo.Optimizer self
+---@usage optimizer:unshard().steps --> 0
+function Optimizer:unshard()
+  expect(self)
+  if self.shards then self.shards:dissolve() end
+  self.shards = false
+  return self
 end
 
 --- Sets all gradients to zero; nil stays nil. With {set_to_none = true} it sets them to nil, as in PyTorch, so that the
@@ -158,6 +209,7 @@ end
 --- Returns the state for a checkpoint: {steps=, lr=, ["1.velocity"]=tensor, ...}. For group 1 it has ["1.shapes"], the
 --- shapes of its parameters; ["1.taken"], if a parameter has taken fewer steps than the optimizer; ["1.lr"] and
 --- ["1.ratio"], if its rate was set after its creation; ["1.momentum"] and so on, if set after the first step.
+--- Of a sharded optimizer every rank gets the whole state, in tensors of its own. [collective if sharded]
 ---@return table
 ---@usage optimizer:state_dict().steps --> 0
 function Optimizer:state_dict()
@@ -165,7 +217,17 @@ function Optimizer:state_dict()
   return state.of(self)
 end
 
---- Restores a result of state_dict. Raises if an entry does not fit, and then changes nothing.
+--- Returns the part of state_dict's result that all ranks of a sharded optimizer have: all but the state of elements.
+--- [local]
+---@return table
+---@usage optimizer:common_state().steps --> 0
+function Optimizer:common_state()
+  expect(self)
+  return state.common(self)
+end
+
+--- Restores a result of state_dict, whether that optimizer was sharded or not, on any number of ranks. Raises if an
+--- entry does not fit, and then changes nothing. If this optimizer is sharded, each rank keeps its part. [local]
 ---@param s table a result of state_dict
 ---@usage optimizer:load_state_dict(optimizer:state_dict())
 function Optimizer:load_state_dict(s)

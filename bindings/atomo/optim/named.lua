@@ -4,6 +4,8 @@
 -- creation; ["set/NAME"], a rate that was set after the last step; ["momentum/NAME"] and so on, an option that was set
 -- after the first step.
 local T = require "atomo.tensor"
+local slice = require "atomo.optim.slice"
+local state = require "atomo.optim.state"
 local updates = require "atomo.optim.update"
 local raise = require("atomo.ffi").raise
 
@@ -20,17 +22,33 @@ local function each(optimizer, names, fn)
   end
 end
 
---- Returns the state of an optimizer in the form above.
+--- Adds the parameters' views of all blocks, by name; only on rank 0 if the optimizer is sharded, whose blocks are
+--- gathered there.
+local function add_blocks(optimizer, names, named)
+  local name_of = {}
+  each(optimizer, names, function(group, _, i, name)
+    name_of[group] = name_of[group] or {}
+    name_of[group][i] = name
+  end)
+  state.each_block(optimizer, function(group, _, key, block)
+    if not block then return end
+    for i, p in ipairs(group.params) do
+      named[key .. "/" .. name_of[group][i]] = slice(block, group.offset[i], p:numel())
+    end
+    if optimizer.shards then block:free() end -- the views keep its memory
+  end, 0)
+end
+
+--- Returns the state of an optimizer in the form above; if it is sharded, rank 0 returns it, the others what is common
+--- to all. [collective if sharded]
 ---@param optimizer atomo.Optimizer
 ---@param names string[]?   names of optimizer.params; nil: numbers are used as names
 ---@return table
 function M.state(optimizer, names)
   local list, named = {}, {kind = optimizer.kind, steps = optimizer.steps, lr = optimizer.lr}
+  add_blocks(optimizer, names, named)
   each(optimizer, names, function(group, _, i, name)
     list[#list + 1] = name
-    for key, block in pairs(group.state) do
-      named[key .. "/" .. name] = block:narrow(1, group.offset[i] + 1, group.params[i]:numel())
-    end
     if group.taken[i] ~= optimizer.steps then named["taken/" .. name] = group.taken[i] end
     local set = group:is_set()
     if set or group.ratio ~= group.first_ratio then
@@ -73,7 +91,7 @@ local function check_made_for(optimizer, names, named, where)
     missing and other and "; " or "", other and "this optimizer has no " .. other or ""))
 end
 
---- Copies the saved state `key` of parameter i into the group's block s[key].
+--- Copies the saved state `key` of parameter i into s[key], this rank's range of the group's block.
 local function fill(s, named, group, key, i, name, where)
   local t = named[key:match "%a+$" .. "/" .. name]
   if not t then return end
@@ -82,8 +100,10 @@ local function fill(s, named, group, key, i, name, where)
     raise(("%s: %s of %s has %s elements, the parameter %d"):format(where, key:match "%a+$", name,
       T.is_tensor(t) and t:numel() or "no", n))
   end
-  s[key] = s[key] or T.zeros(group.n)
-  s[key]:narrow(1, group.offset[i] + 1, n):copy_(t:view(n))
+  s[key] = s[key] or T.zeros(group.to - group.from)
+  local first, count = group:part(i, group.from, group.to)
+  if count == 0 then return end
+  slice(s[key], group.offset[i] + first - group.from, count):copy_(t:view(n):narrow(1, first + 1, count))
 end
 
 --- Returns the names of a group's options, with "ratio".
@@ -116,7 +136,7 @@ function M.load(optimizer, names, named, where)
     end
   end)
   for g, list in ipairs(taken) do s[g .. ".taken"] = T.tensor(list, "i32") end
-  optimizer:load_state_dict(s)
+  state.load(optimizer, s, true)
   each(optimizer, names, function(group, _, _, name) group.lr = named["set/" .. name] or group.lr end)
 end
 

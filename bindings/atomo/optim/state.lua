@@ -39,11 +39,10 @@ local function shapes_text(t)
   return table.concat(texts, " ")
 end
 
---- Returns an optimizer's state: Optimizer:state_dict.
-function M.of(self)
+--- Returns the state that all ranks have in common if the optimizer is sharded: all but the blocks. [local]
+function M.common(self)
   local s = {steps = self.steps, lr = self.lr}
   for i, group in ipairs(self.groups) do
-    for name, block in pairs(group.state) do s[i .. "." .. name] = block end
     s[i .. ".taken"], s[i .. ".shapes"] = taken_of(group, self.steps), shapes_of(group)
     local lr, ratio = group:rate_at(self.lr)
     if ratio ~= group.first_ratio then s[i .. ".lr"], s[i .. ".ratio"] = lr, ratio or nil end
@@ -52,8 +51,27 @@ function M.of(self)
   return s
 end
 
---- Returns a text that says what is wrong with entry `key` of a state, nil if it fits.
-local function problem_of(self, key, value, steps_of_all)
+--- Calls fn(group, number of the group, name, block) for each block of an optimizer. If it is sharded, the blocks are
+--- gathered on rank `root`, or on all; on the other ranks the block is nil. [collective if sharded]
+---@param self atomo.Optimizer
+---@param fn fun(group: atomo.Group, k: integer, name: string, block: atomo.Tensor?)
+---@param root integer?
+function M.each_block(self, fn, root)
+  if self.shards then return self.shards:each_block(fn, root) end
+  for k, group in ipairs(self.groups) do
+    for name, block in pairs(group.state) do fn(group, k, name, block) end
+  end
+end
+
+--- Returns an optimizer's state: Optimizer:state_dict. [collective if sharded]
+function M.of(self)
+  local s = M.common(self)
+  M.each_block(self, function(_, k, name, block) s[k .. "." .. name] = block end)
+  return s
+end
+
+--- Returns a text that says what is wrong with entry `key` of a state, nil if it fits. cut: see M.load.
+local function problem_of(self, key, value, steps_of_all, cut)
   local i, name = key:match "^(%d+)%.([%w_]+)$"
   local group = self.groups[tonumber(i)]
   if not group then return ("'%s' belongs to no group of this optimizer"):format(key) end
@@ -68,7 +86,7 @@ local function problem_of(self, key, value, steps_of_all)
   if not block and name ~= "taken" then
     return ("'%s' is no state of %s: it was saved by another optimizer"):format(key, self.kind)
   end
-  local n = block and group.n or #group.params
+  local n = not block and #group.params or cut and group.to - group.from or group.n
   if not T.is_tensor(value) or value:numel() ~= n then
     return ("'%s' has %s elements, the %s %d"):format(key, T.is_tensor(value) and value:numel() or "no",
       block and "parameters" or "group", n)
@@ -94,14 +112,17 @@ local function check_complete(self, s)
   end
 end
 
---- Copies the blocks of all groups from s; a block that s lacks becomes zero.
-local function load_blocks(self, s)
+--- Copies this rank's ranges of the blocks of all groups from s; a block that s lacks becomes zero. cut: see M.load.
+local function load_blocks(self, s, cut)
   local targets, values, absent = {}, {}, {}
   for i, group in ipairs(self.groups) do
     for name in pairs(steps.state[self.kind]) do
       local value = s[i .. "." .. name]
       if value then
         group:state_of(name)
+        if not (cut or group:is_whole()) then
+          value = value:contiguous():view(group.n):narrow(1, group.from + 1, group.to - group.from)
+        end
         targets[#targets + 1], values[#values + 1] = group.state[name], value
       elseif group.state[name] then
         absent[#absent + 1] = group.state[name]
@@ -126,18 +147,21 @@ local function load_group(group, i, s)
 end
 
 --- Restores a result of M.of: Optimizer:load_state_dict.
-function M.load(self, s)
+---@param self atomo.Optimizer
+---@param s table
+---@param cut boolean?  the blocks of s are this rank's ranges, not whole
+function M.load(self, s, cut)
   if type(s) ~= "table" or type(s.steps) ~= "number" or type(s.lr) ~= "number" then
     raise "load_state_dict: expected the result of an optimizer's state_dict(): steps and lr are missing"
   end
   number.expect_whole(s.steps, "load_state_dict: steps", 0)
   options.check(self.kind, "lr", s.lr)
   for key, value in pairs(s) do
-    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, brief(key), value, s.steps)
+    local problem = key ~= "steps" and key ~= "lr" and problem_of(self, brief(key), value, s.steps, cut)
     if problem then raise("load_state_dict: " .. problem) end
   end
   check_complete(self, s)
-  load_blocks(self, s)
+  load_blocks(self, s, cut)
   for i, group in ipairs(self.groups) do load_group(group, i, s) end
   self.steps, self.lr = s.steps, s.lr
 end
