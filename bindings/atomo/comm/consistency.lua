@@ -120,7 +120,11 @@ function M.training(self)
   local items, names = M.program(), names_of(self.model)
   add(items, "", {{"epochs", self.epochs}, {"max_steps", self.max_steps}, {"eval_every", self.eval_every},
     {"nonfinite", self.nonfinite}, {"check_replicas", self.check_every}, {"accumulate", self.accumulate},
-    {"local_steps", self.local_steps}, {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
+    {"local_steps", self.local_steps},
+    {"sharded_optimizer", (self.sharded_optimizer or self.optimizer.shards) and true or false},
+    {"sharded_weights", self.sharded_optimizer == "bf16" and "bf16" or
+      self.optimizer.shards and self.optimizer.shards.weights or "fp32"},
+    {"clip_norm", self.clip_norm}, {"clip_value", self.clip_value},
     {"precision", precision.name(self.precision)},
     {"activations", precision.activations()},
     {"saves", self.save ~= nil}, {"resumes", self.resume ~= nil}, {"tests", self.test_loader ~= nil}})

@@ -49,6 +49,10 @@ function M.options(own, d)
     {"outer-lr", "number", 0.7, "with --local-steps: learning rate of the outer optimizer, which applies the " ..
       "averaged change", min = 0},
     {"outer-momentum", "number", 0.9, "with --local-steps: Nesterov momentum of the outer optimizer", min = 0, max = 1},
+    {"sharded-optimizer", "flag", false, "keep 1/P of the optimizer's state on each of P ranks (ZeRO-1); same " ..
+      "result, and each step also sends the weights. Not with --local-steps"},
+    {"sharded-weights", "choice", "fp32", "with --sharded-optimizer: how a step sends the weights; bf16: their " ..
+      "change rounded to 16 bits, in half the bytes", choices = {"fp32", "bf16"}},
     {"overlap", "flag", true, "turn off exchanging during backward: exchange after it"},
     {"message-buckets", "int", 0, "parts in which a step's messages are sent; fewer wait less on links of high " ..
       "latency, more overlap with backward; 0: 6, or 3 over sharded, or what topology auto chooses", min = 0, max = 64},
@@ -133,6 +137,9 @@ function M.begin(opts)
   if opts.activations == "bf16" and opts.precision ~= "bf16" then
     error("--activations bf16 wants --precision bf16", 0)
   end
+  if opts.sharded_weights == "bf16" and not opts.sharded_optimizer then
+    error("--sharded-weights bf16 wants --sharded-optimizer", 0)
+  end
   precision.set_activations(opts.activations)
   return threads
 end
@@ -169,6 +176,7 @@ end
 --- Adds arguments of atomo.train that follow from the common options to t. last: the step after which the run stops.
 function M.arguments(opts, last, t)
   t.accumulate, t.local_steps = opts.accumulate, opts.local_steps
+  t.sharded_optimizer = opts.sharded_optimizer and (opts.sharded_weights == "bf16" and "bf16" or true)
   t.outer = opts.local_steps > 0 and {lr = opts.outer_lr, momentum = opts.outer_momentum} or nil
   t.epochs, t.eval_every, t.precision = opts.epochs, opts.eval_every, opts.precision
   say_precision(opts)

@@ -107,6 +107,9 @@ function M.from_run(run, s)
   if run.dense_bytes ~= s.dense then
     raise(("%s: its gradients have %s bytes, those of the model %d"):format(where, tostring(run.dense_bytes), s.dense))
   end
+  if run.settings.sharded_optimizer then
+    raise(("%s: its steps include sending the weights of a sharded optimizer; expected a run without"):format(where))
+  end
   local ms, name = run.ms, run.settings.compress or "none"
   local base = ((ms.data or 0) + (ms.forward or 0) + (ms.backward or 0) + (ms.update or 0)) / 1e3
   local function work(message, encode, decode)

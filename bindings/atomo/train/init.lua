@@ -258,6 +258,19 @@ local function resume(self)
   if self.saver then self.saver:resumed(from) end
 end
 
+--- Shards the optimizer over the exchange's ranks if option sharded_optimizer says so. One that is sharded already
+--- stays as it is; raises unless it is over as many ranks.
+local function shard(self)
+  local shards, ranks, how = self.optimizer.shards, self.comm.size, self.sharded_optimizer
+  if how == "bf16" or how and not shards then
+    self.optimizer:shard(shards and shards.comm or self.comm, {weights = how == "bf16" and "bf16" or nil})
+  end
+  if shards and shards.comm.size ~= ranks then
+    raise(("train: the optimizer is sharded over %d ranks, the exchange has %d; call optimizer:unshard() " ..
+      "before"):format(shards.comm.size, ranks))
+  end
+end
+
 --- Says that no step is left to train, and saves the run, unless its folder has a generation of this step. [collective]
 local function say_nothing_left(self)
   local limit = is_through(self) and (", max_steps is %d"):format(self.max_steps) or ""
@@ -281,6 +294,7 @@ local function train(o)
   same.check(self.comm, "train", items)
   self.identity = identity.of(self, items)
   replicas.start(self)
+  shard(self)
   if self.model.begin_training then self.model:begin_training() else self.model:train() end
   self.report:begin()
   if self.save then self.saver = saver.new(self) end

@@ -27,6 +27,9 @@ local raise = require("atomo.ffi").raise
 ---@field accumulate integer?       micro-batches per step (default 1), whose gradients are added up
 ---@field local_steps integer?      local SGD: steps per round (local_sgd.lua); 0 (default): every step exchanges
 --- gradients. A round also ends with the epoch
+---@field sharded_optimizer boolean|"bf16"|nil  ZeRO-1: each rank keeps 1/P of the optimizer's state (optimizer:shard
+--- over the exchange's ranks). Same bits; sends 4 (P-1)/P bytes more per parameter, rank and step. "bf16": changes of
+--- weights are sent rounded, in half the bytes. Default: as the optimizer is
 ---@field outer {lr: number?, momentum: number?}?  of local SGD's outer optimizer; defaults 0.7, 0.9 (local_sgd.lua)
 ---@field max_steps integer?        the run ends after this step; default: no limit
 ---@field eval_every integer?       epochs between evaluations; 0: never; default 1
@@ -56,7 +59,7 @@ local known = {
   epochs = true, max_steps = true, eval_every = true, check_replicas = true, nonfinite = true, log = true,
   quiet = true, save = true, resume = true, accumulate = true, local_steps = true, outer = true, clip_norm = true,
   clip_value = true, settings = true, on_step = true, on_epoch = true, save_every = true, keep = true, state = true,
-  csv = true, tensorboard = true, on_gradients = true, precision = true,
+  csv = true, tensorboard = true, on_gradients = true, precision = true, sharded_optimizer = true,
 }
 local required = { -- {option, what is expected}
   {"model", "a module, as atomo.nn.Sequential {...}"},
@@ -190,6 +193,7 @@ local function check_options(o)
   if o.accuracy then check_callable(o, "accuracy") end
   for _, name in ipairs {"save", "resume", "log", "csv", "tensorboard"} do check_kind(o, name, "string", "a path") end
   check_kind(o, "quiet", "boolean", "true or false")
+  if o.sharded_optimizer ~= "bf16" then check_kind(o, "sharded_optimizer", "boolean", "true, false or 'bf16'") end
   if type(o.check_replicas) ~= "boolean" then check_count(o, "check_replicas", 1) end
   for _, name in ipairs {"epochs", "max_steps", "eval_every"} do check_count(o, name, 0) end
   check_limit(o, "clip_norm")
@@ -201,6 +205,9 @@ local function check_options(o)
   if o.state ~= nil then check_state(o.state) end
   for _, key in ipairs {"save_every", "keep"} do
     if o[key] ~= nil and not o.save then raise(("train: %s wants save, a folder"):format(key)) end
+  end
+  if (o.local_steps or 0) > 0 and (o.sharded_optimizer or o.optimizer.shards) then
+    raise "train: sharded_optimizer and local_steps exclude each other: in local steps each rank needs the whole state"
   end
   if o.outer and (o.local_steps or 0) == 0 then raise "train: outer wants local_steps > 0" end
 end

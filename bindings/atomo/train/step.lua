@@ -192,9 +192,13 @@ local function update(self, lr, ms)
   ms.update = 1e3 * (C.atomo_time() - t0)
 end
 
---- Adds the exchange's figures to a result. waiting: milliseconds that this rank waited before it.
+--- Adds the exchange's figures to a result; bytes with those of the weights that a sharded optimizer sends. waiting:
+--- milliseconds that this rank waited before it.
 local function set_stats(self, result, waiting)
-  local stats = self.exchange:stats()
+  local stats, shards = self.exchange:stats(), self.optimizer.shards
+  if shards then
+    stats.bytes_out, stats.bytes_in = stats.bytes_out + shards.bytes_out, stats.bytes_in + shards.bytes_in
+  end
   for name, value in pairs(stats.ms) do result.ms[name] = value end
   result.ms.exchange = result.ms.exchange + waiting
   result.stats = stats

@@ -76,7 +76,7 @@ describe("an error prints no tensor:", function()
       {atomo.train, {model = net, data = atomo.data.loader {set = set.train}, quiet = true,
         optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1}}, "model data loss optimizer schedule " ..
         "exchange epochs max_steps accumulate local_steps outer clip_norm nonfinite log save save_every resume " ..
-        "state precision"},
+        "state precision sharded_optimizer"},
     }
     for _, case in ipairs(base) do
       for key in case[3]:gmatch "%S+" do

@@ -125,6 +125,8 @@ describe("figures of a log", function()
     refused("2 steps, at least 3", simulate.from_run, run({}, 2, {step, step}), split)
     refused("topology ps", simulate.from_run, run({compress = "x", topology = "ps"}, 2, {step, step, step}), split)
     refused("may have been several", simulate.from_run, run({compress = "auto"}, 2, {step, step, step}), split)
+    refused("weights of a sharded optimizer", simulate.from_run,
+      run({compress = "x", sharded_optimizer = true}, 2, {step, step, step}), split)
     refused("one rank sends no", simulate.from_run, run({compress = "x"}, 1, {step, step, step}), split)
     refused("gradients have 1000 bytes", simulate.from_run, run({}, 2, {step, step, step}), {dense = 7})
   end)

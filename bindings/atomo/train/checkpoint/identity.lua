@@ -6,14 +6,15 @@ local M = {}
 
 --- Settings that do not affect the results of later steps, so that they are not compared.
 local harmless = {saves = true, resumes = true, max_steps = true, check_replicas = true, save_every = true, keep = true,
-  stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true}
+  stop_after = true, overlap = true, quiet = true, profile = true, stall_warn = true, stall_abort = true,
+  sharded_optimizer = true}
 
 --- Names that may differ between two starts of one run: they depend on the number of ranks, or on the parameters frozen
 --- at the start.
 M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
 
 --- The values of settings that generations of earlier versions lack.
-local before = {precision = "fp32", activations = "fp32", message_buckets = "0"}
+local before = {precision = "fp32", activations = "fp32", message_buckets = "0", sharded_weights = "fp32"}
 
 --- Options of the exchange on which results depend. A run with option `settings` names them there.
 local of_exchange = {"seed", "min_size", "fuse_small", "downlink", "inter_node", "message_buckets"}

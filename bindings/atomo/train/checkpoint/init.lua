@@ -77,6 +77,7 @@ function M.save(dir, run)
   together.run(comm, on_first(function() generation.begin(dir, name) end), give_up)
   local shared, own = contents.gather(run)
   local entries = together.run(comm, function() return write_files(folder, comm, shared, own) end, give_up)
+  shared.optimizer:free() -- views, and what was gathered from the ranks of a sharded optimizer
   local body = body_of(run, comm:allgatherv(entries))
   together.run(comm, on_first(function() generation.commit(dir, name, body) end), give_up)
   return name
