@@ -74,7 +74,8 @@ local function train(run, epochs, more)
     schedule = s.schedule and function(step) return 0.02 / (1 + step) end or nil,
     loss = function(logits, labels) return run:loss(logits, labels, run.lost, run.scale) end,
     on_step = function(info)
-      if not s.local_steps or round_ended() then run:note_bytes(info.bytes_out) end
+      local weights = run.optimizer.shards and run.optimizer.shards.bytes_out or 0
+      if not s.local_steps or round_ended() then run:note_bytes(info.bytes_out - weights) end
       run:note_step(not s.local_steps)
     end,
     on_epoch = function(info)

@@ -9,7 +9,8 @@ local world = atomo.mpi.world
 
 ---@class RandomRun
 ---@field script table       what random_training.draw gives
----@field how table          {overlap = false?, lost = false? (no steps that are given up), save =, resume =}
+---@field how table          {overlap = false?, lost = false? (no steps that are given up), sharded = true? (optimizers
+--- that can be), save =, resume =}
 ---@field trace string[]     digest of the parameters after each good step
 ---@field faults string[]
 local Run = {}
@@ -23,6 +24,8 @@ function Run:fault(text, ...) self.faults[#self.faults + 1] = text:format(...) e
 
 -- ---- objects -----------------------------------------------------------------------------------------------------
 
+local norms = {lars = true, lamb = true} -- need whole tensors, so that they cannot be sharded
+
 function Run:make_optimizer(o)
   local options = {lr = o.lr, weight_decay = o.weight_decay, momentum = o.momentum, nesterov = o.nesterov,
     amsgrad = o.amsgrad}
@@ -35,6 +38,7 @@ function Run:make_optimizer(o)
     options.params = groups[1].params
   end
   self.optimizer = atomo.optim[o.kind](options)
+  if self.how.sharded and not norms[o.kind] then self.optimizer:shard(world) end
 end
 
 --- Freezes or unfreezes a leaf module, unless all parameters would then be frozen.

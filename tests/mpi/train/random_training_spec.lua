@@ -1,6 +1,6 @@
--- Random training scripts: replicas are bit-identical after every step; overlap, a second run and a resume change no
--- bit; steps that are given up have no effect; the exchange is unbiased; and no more bytes are sent than for dense
--- gradients. Runs on 1 to 4 ranks.
+-- Random training scripts: replicas are bit-identical after every step; overlap, a second run, a sharded optimizer and
+-- a resume change no bit; steps that are given up have no effect; the exchange is unbiased; and no more bytes are sent
+-- than for dense gradients. Runs on 1 to 4 ranks.
 --   ATOMO_RANDOM_SEED=N          the first seed (1)      ATOMO_RANDOM_SCRIPTS=N   how many (24)
 -- A failure prints the seed and the settings; ATOMO_RANDOM_SEED=seed ATOMO_RANDOM_SCRIPTS=1 on as many ranks repeats
 -- it.
@@ -52,7 +52,7 @@ end
 --- Runs a script in all variants that must give the same result; returns the faults.
 local function faults_of(script)
   local train, paths = script.driver == "train", {}
-  for k = 1, train and 5 or 0 do paths[k] = checkpoints.path() end
+  for k = 1, train and 6 or 0 do paths[k] = checkpoints.path() end
   local whole = run_of(script, {save = paths[1]})
   local faults = whole.faults
   local function compare(what, resumed, how)
@@ -61,7 +61,9 @@ local function faults_of(script)
   end
   compare("a second run, without overlap", false, {save = paths[2], overlap = false})
   if same_without(script) then compare("without the lost steps", false, {save = paths[4], lost = false}) end
-  if train then run_of(script, {save = paths[3], stop = true}) end
+  local sharded = not script.local_steps and script.seed % 2 == 0
+  if sharded then compare("with a sharded optimizer", false, {save = paths[6], sharded = true}) end
+  if train then run_of(script, {save = paths[3], stop = true, sharded = sharded}) end
   compare("resumed", true, {resume = train and paths[3] or whole.saved, save = paths[5]})
   for _, path in ipairs(paths) do checkpoints.remove(path) end
   faults[#faults + 1] = mean.fault(script)
