@@ -136,6 +136,34 @@ ATOMO_API int atomo_loader_share(double n, double batch, double rank, double siz
 ATOMO_API int atomo_augment(const atomo_tensor *images, const atomo_tensor *ids, const atomo_loader_options *options,
                             double epoch, atomo_tensor **out);
 
+/* Matrix products of linear, attention, lstm, gru, matmul, einsum and linear_cross_entropy, in both directions; those
+ * inside a convolution are not among them. _record(1) forgets all records and starts; _record(0) stops: ENOMEM if a
+ * product was left out. Products of one kind, those equal in all fields but calls and seconds, have one record.
+ * _recorded: the number of records; they stay until the next start. _get: record i. _time: seconds [runs] = the time of
+ * each of `runs` runs of such a product with the threads of atomo_set_num_threads, on the same operands each time,
+ * after one run that is not timed: operands are in the caches as far as they fit. [local] EARG; ELIMIT beyond memory's
+ * size */
+enum { ATOMO_PRODUCT_BLAS, ATOMO_PRODUCT_SGEMM, ATOMO_PRODUCT_BF16, ATOMO_PRODUCT_ENGINES };
+typedef struct atomo_product {
+    int32_t engine;        /* OpenBLAS; oneDNN's sgemm, OpenBLAS without AVX-512; oneDNN's matmul of bf16 operands */
+    int32_t ta, tb;        /* 1: the matrices a, b are stored transposed */
+    int32_t adds, biased;  /* 1: the product is added to c; a bias is added */
+    int32_t team;          /* threads of the parallel region in which each thread runs its own products; 1: outside */
+    double m, n, k;        /* op(a) is [m,k], op(b) [k,n], c [m,n] */
+    double lda, ldb, ldc;  /* elements from one stored row to the next */
+    double calls, seconds; /* number of products and the sum of their times, while they were recorded */
+} atomo_product;
+ATOMO_API int atomo_products_record(int on);
+ATOMO_API int atomo_products_recorded(void);
+ATOMO_API int atomo_products_get(int i, atomo_product *out);
+ATOMO_API int atomo_product_time(const atomo_product *p, int runs, double *seconds);
+
+/* Returns the precision, ATOMO_PRECISION_*, in which a pass of atomo_conv2d (0: forward, 1: gradient of x, 2: gradient
+ * of w) is computed by the engine that is selected: BF16 only where the CPU multiplies bf16. Of x and w only the shapes
+ * are used. A status below 0 as from atomo_conv2d; EARG for another pass. */
+ATOMO_API int atomo_conv2d_pass_precision(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g,
+                                          int precision, int pass);
+
 /* Selects the engine that computes convolutions. It depends on a layer's shape and the CPU, never on timings:
  *   "auto"      (the default) Winograd's F(4x4,3x3) or F(2x2,3x3) for the layers where it is faster, else as "direct";
  *               in precision BF16 with AMX that is so for small images only

@@ -25,6 +25,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/bench_nn.lua --model resnet18 --profile",
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --limit",
     "build/atomo-lua scripts/bench_nn.lua --model transformer --precision both",
+    "build/atomo-lua scripts/bench_nn.lua --model lstm --precision bf16 --limit",
   },
   options = {
     {"model", "choice", "resnet20", "network, or all of them", choices = choices},
@@ -38,9 +39,11 @@ local opts = cli.parse {
     {"activations", "choice", "fp32", "with --precision bf16: format of what layers keep for backward",
       choices = {"fp32", "bf16"}},
     {"profile", "flag", false, "also print time and rate of each operator, forward and backward"},
-    {"limit", "flag", false, "also measure oneDNN's best time for each convolution, and its share of the step"},
-    {"rounds", "int", 5, "with --limit: rounds in which steps and convolutions alternate; medians are " ..
-      "printed", min = 1},
+    {"limit", "flag", false, "also run every convolution (by oneDNN) and every matrix product of a step by itself, " ..
+      "and print each one's best time and the share of their sum in the time of the step: 1 is a step without any " ..
+      "other work; operands are in the caches as far as they fit, rounding to bf16 is not counted"},
+    {"rounds", "int", 5, "with --limit: rounds in which steps alternate with convolutions and products; medians " ..
+      "are printed", min = 1},
   },
 }
 
@@ -125,13 +128,12 @@ local function report(name, batch, precision, times, profile, limit)
   return ms
 end
 
---- Profiles steps, and with --limit measures their convolutions; adds more times of steps meanwhile.
+--- Profiles steps, and with --limit measures their convolutions and products; adds more times of steps meanwhile.
 local function examine(go, precision, times)
   if not (opts.profile or opts.limit) then return end
-  local profile = atomo.profile.start()
-  for _ = 1, opts.steps do go(precision) end
-  profile:stop()
-  return profile, opts.limit and require("atomo.tools.conv_limit").measure(profile, opts.steps, {rounds = opts.rounds,
+  local step_limit = require "atomo.tools.step_limit"
+  local parts, profile = step_limit.parts(opts.steps, function() go(precision) end)
+  return profile, opts.limit and step_limit.measure(parts, {rounds = opts.rounds,
     step = function() return 1e-3 * add_steps(times, opts.steps, function() return go(precision) end) end}) or nil
 end
 
@@ -157,8 +159,11 @@ local function bench(name, file, usual_batch, text)
   end
 end
 
-if opts.limit and opts.precision ~= "fp32" then
-  error("bench_nn.lua: --limit measures convolutions in fp32: leave out --precision " .. opts.precision, 0)
+if cli.given(opts, "rounds") and not opts.limit then
+  error("bench_nn.lua: --rounds is a number of rounds of --limit, which is not given", 0)
+end
+if opts.activations ~= "fp32" and opts.precision == "fp32" then
+  error("bench_nn.lua: --activations bf16 needs --precision bf16 or both", 0)
 end
 atomo.set_num_threads(opts.threads)
 atomo.set_activations(opts.activations)

@@ -6,7 +6,6 @@
  */
 #include "linalg/product.h"
 #include "tensor/float16.h"
-#include <cblas.h>
 
 #ifndef ATOMO_HAVE_ONEDNN
 const char *atomo__bf16_unit(void)
@@ -104,15 +103,15 @@ static void scale_rows(int64_t m, int64_t n, float factor, float *c, int64_t ldc
 int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha, const atomo__factor *a,
                    const atomo__factor *b, float beta, float *c, int64_t ldc)
 {
+    atomo__product_call p = {ATOMO_PRODUCT_BLAS, ta, tb, false, m, n, k, a->ld, b->ld, ldc, alpha, beta};
 #ifdef ATOMO_HAVE_ONEDNN
     if (a->bf16) {
+        p.engine = ATOMO_PRODUCT_BF16, p.alpha = 1, p.beta = beta != 0;
         if (beta != 0 && beta != 1) scale_rows(m, n, beta, c, ldc);
-        ATOMO_TRY(atomo__bf16_product(ta, tb, m, n, k, a->bf16, a->ld, b->bf16, b->ld, NULL, beta != 0, c, ldc));
+        ATOMO_TRY(atomo__product_run(&p, a->bf16, b->bf16, NULL, c));
         if (alpha != 1) scale_rows(m, n, alpha, c, ldc);
         return ATOMO_OK;
     }
 #endif
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
-                (blasint)k, alpha, a->f32, (blasint)a->ld, b->f32, (blasint)b->ld, beta, c, (blasint)ldc);
-    return ATOMO_OK;
+    return atomo__product_run(&p, a->f32, b->f32, NULL, c);
 }

@@ -35,6 +35,28 @@ static inline atomo__factor atomo__factor_from(const atomo__factor *f, int64_t r
 int atomo__product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha, const atomo__factor *a,
                    const atomo__factor *b, float beta, float *c, int64_t ldc);
 
+/* The same for layers: alpha is 1, beta is 0 or 1, and f32 operands are multiplied by atomo__sgemm. */
+int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const atomo__factor *a,
+                         const atomo__factor *b, float beta, float *c, int64_t ldc);
+/* y [m,n] = a b^T + bias, with a [m,k], b [n,k], and bias [n] or NULL. */
+int atomo__affine(int64_t m, int64_t n, int64_t k, const atomo__factor *a, const atomo__factor *b, const float *bias,
+                  float *y);
+/* c [m,n] = op(a) op(b) + beta c for f32 matrices, by oneDNN or OpenBLAS. Not recorded: a convolution's products. */
+int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
+                 int64_t ldb, float beta, float *c, int64_t ldc);
+bool atomo__sgemm_is_wide(void); /* true if atomo__sgemm runs oneDNN's AVX-512 kernels */
+
+/* A product as a library computes it: c [m,n] = alpha op(a) op(b) + beta c, with `biased` plus a bias in each row. */
+typedef struct atomo__product_call {
+    int engine; /* ATOMO_PRODUCT_*; BF16: alpha is 1, beta is 0 or 1, and 0 with `biased` */
+    bool ta, tb, biased;
+    int64_t m, n, k, lda, ldb, ldc;
+    float alpha, beta;
+} atomo__product_call;
+/* Computes the product of a and b, f32 or bf16 as the engine reads them. All products above end here, and are recorded
+ * here if atomo_products_record says so. */
+int atomo__product_run(const atomo__product_call *p, const void *a, const void *b, const float *bias, float *c);
+
 /* The name of the instructions that multiply bf16, such as "AMX"; NULL: there are none, or no oneDNN that uses them,
  * and products of rounded operands are f32 products. */
 const char *atomo__bf16_unit(void);

@@ -222,19 +222,49 @@ static int run_copies(const policy *p, conv_shape *s, enum conv_pass pass, const
     return rc;
 }
 
-static int run_pass(const policy *p, conv_shape *s, enum conv_pass pass, const pass_operands *o)
+/* *e = the engine of a pass; s->precision becomes that of its arithmetic. */
+static void plan_pass(const policy *p, conv_shape *s, enum conv_pass pass, const conv_engine **e)
 {
     if (s->groups > 1) s->precision = ATOMO_PRECISION_FP32;
-    const conv_engine *e = p->pick(s, pass);
-    if (e == &atomo__conv_winograd) s->precision = ATOMO_PRECISION_FP32;
-    if (s->precision == ATOMO_PRECISION_FP32) return run_engine(e, s, pass, o);
+    *e = p->pick(s, pass);
+    if (*e == &atomo__conv_winograd) s->precision = ATOMO_PRECISION_FP32;
+}
+
+/* Does the engine of a pass multiply bf16 operands? */
+static bool multiplies_bf16(const conv_engine *e, const conv_shape *s, enum conv_pass pass)
+{
 #ifdef ATOMO_HAVE_ONEDNN
-    if (e == &atomo__conv_onednn && in_bf16(s, pass)) {
+    return e == &atomo__conv_onednn && in_bf16(s, pass);
+#else
+    (void)e, (void)s, (void)pass;
+    return false;
+#endif
+}
+
+static int run_pass(const policy *p, conv_shape *s, enum conv_pass pass, const pass_operands *o)
+{
+    const conv_engine *e;
+    plan_pass(p, s, pass, &e);
+    if (s->precision == ATOMO_PRECISION_FP32) return run_engine(e, s, pass, o);
+    if (multiplies_bf16(e, s, pass)) {
         const int rc = run_engine(e, s, pass, o);
         if (rc != ATOMO_EUNSUPPORTED) return rc;
     }
-#endif
     return run_copies(p, s, pass, o);
+}
+
+int atomo_conv2d_pass_precision(const atomo_tensor *x, const atomo_tensor *w, const atomo_window *g, int precision,
+                                int pass)
+{
+    conv_shape s;
+    const policy *p;
+    const conv_engine *e;
+    ATOMO_REQUIRE(pass >= 0 && pass < PASSES, ATOMO_EARG, "conv2d: pass %d, expected 0 to %d", pass, PASSES - 1);
+    ATOMO_TRY(get_policy(&p));
+    ATOMO_TRY(atomo__conv_shape("conv2d", x, w, g, precision, &s));
+    plan_pass(p, &s, (enum conv_pass)pass, &e);
+    const bool rounded = s.precision == ATOMO_PRECISION_BF16 && multiplies_bf16(e, &s, (enum conv_pass)pass);
+    return rounded ? ATOMO_PRECISION_BF16 : ATOMO_PRECISION_FP32;
 }
 
 /* The gradient of the weights for a packed x. */

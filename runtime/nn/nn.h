@@ -20,16 +20,6 @@ bool atomo__moments_are_rough(double mean, double invstd, double off);
 /* Returns the rest of a mean that is far from 0, the mean of x - `mean`, which f32 cannot hold (moments.c); else 0.
  * Rows as above. */
 float atomo__mean_rest(const float *x, int64_t rows, int64_t step, int64_t n, float mean, float invstd);
-/* c [m,n] = op(a) op(b) + beta c; op(a) is [m,k], ta: a is stored [k,m]; op(b) is [k,n], tb: b is stored [n,k]. */
-int atomo__sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
-                 int64_t ldb, float beta, float *c, int64_t ldc);
-/* The same for operands in either precision, with beta 0 or 1; those in f32 go to atomo__sgemm. */
-int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const atomo__factor *a,
-                         const atomo__factor *b, float beta, float *c, int64_t ldc);
-/* y [m,n] = a b^T + bias, with a [m,k], b [n,k], and bias [n] or NULL. */
-int atomo__affine(int64_t m, int64_t n, int64_t k, const atomo__factor *a, const atomo__factor *b, const float *bias,
-                  float *y);
-bool atomo__sgemm_is_wide(void); /* true if atomo__sgemm runs oneDNN's AVX-512 kernels */
 /* Prefetches n floats, `ahead` floats after p (before p if negative), for reading or, with write != 0, for writing.
  * Kernels read memory in short streams, which the hardware prefetcher recognises late. Prefetching a block ahead loads
  * it while the current block is computed. Addresses past the ends of an array are harmless. */

@@ -1,6 +1,6 @@
 /* onednn_api.h - oneDNN's C API, with one name for each call that differs between versions 2.x and 3.x. The files of nn
- * that use oneDNN include it: conv_onednn.c, sgemm.c (dnnl_sgemm is the same in both), and scripts/bench/conv_limit.c,
- * which measures convolutions. Memory descriptors are in linalg/onednn_md.h.
+ * that use oneDNN include it: conv_onednn.c, and scripts/bench/conv_limit.c, which measures convolutions. Memory
+ * descriptors are in linalg/onednn_md.h.
  *
  * In 2.x a primitive descriptor is made from an operation descriptor; in 3.x one call makes it.
  */

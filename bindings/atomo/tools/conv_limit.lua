@@ -1,16 +1,16 @@
---- Lower limit of a training step's convolutions: oneDNN's best time for each of them (scripts/bench_nn.lua --limit).
---   local limit = require("atomo.tools.conv_limit").measure(profile, steps, {rounds = 5, step = seconds_of_a_step})
---   print(limit:text())
+--- Best time of a training step's convolutions: oneDNN's own for each of them (scripts/bench_nn.lua --limit).
+--   local part = require("atomo.tools.conv_limit").new(profile, steps)    -- a part of tools/step_limit.lua's limit
 -- Each layer's forward and both backward passes run by oneDNN's direct and Winograd algorithms, in the blocked layouts
--- that oneDNN chooses, without counting reorders; the faster one is the limit. This runtime's convolutions are timed,
--- too. A machine's speed drifts, so measurements are in rounds: training steps, then all convolutions. The share of the
--- limit is computed in each round, from times that were measured together; the result is the median.
+-- that oneDNN chooses, without counting reorders; the faster one is the best. A pass has operands of the precision in
+-- which the runtime computes it: with --precision bf16 some passes have bf16 operands (their rounding is not counted),
+-- others f32. This runtime's convolutions are timed, too, and these times include rounding.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local precisions = require "atomo.autograd.precision"
 local ffi, C, check = f.ffi, f.C, f.check
 
-local Limit = {}
-Limit.__index = Limit
+local Part = {}
+Part.__index = Part
 
 local algorithms = {"direct", "winograd"}
 local passes = {"forward", "data", "weights"}
@@ -35,16 +35,23 @@ local function load_library()
   library = ok and loaded
   if ok then
     ffi.cdef [[int atomo_bench_convolution(const double *x, const double *w, const double *y, const atomo_window *g,
-      int pass, int winograd, int runs, double *seconds);]]
+      int pass, int winograd, int precision, int runs, double *seconds);]]
   end
   return library or nil
 end
 
---- Returns oneDNN's seconds for one pass of a layer {x=, w=, gy=, window=}; nil if it has no such primitive.
-local function time_onednn(layer, pass, algorithm)
+--- Returns the precision in which the runtime computes a pass of a layer {x=, w=, window=, precision=}, a number.
+local function pass_precision(layer, pass)
+  local number = PASS_NUMBER[pass]
+  return check(C.atomo_conv2d_pass_precision(layer.x.h, layer.w.h, layer.window, layer.precision, number))
+end
+
+--- Returns oneDNN's seconds for one pass of a layer {x=, w=, gy=, window=} with operands of a precision; nil if it has
+--- no such primitive.
+local function time_onednn(layer, pass, algorithm, precision)
   local seconds = ffi.new("double[?]", RUNS)
   local rc = load_library().atomo_bench_convolution(layer.x.h.shape, layer.w.h.shape, layer.gy.h.shape, layer.window,
-    PASS_NUMBER[pass], algorithm == "winograd" and 1 or 0, RUNS, seconds)
+    PASS_NUMBER[pass], algorithm == "winograd" and 1 or 0, precision, RUNS, seconds)
   local status = ffi.string(C.atomo_status_name(rc))
   if status == "EUNSUPPORTED" then return nil end
   if rc < 0 then f.raise(("conv_limit: oneDNN, %s %s: %s"):format(algorithm, pass, status)) end
@@ -53,13 +60,13 @@ local function time_onednn(layer, pass, algorithm)
   return best
 end
 
-local FP32 = C.ATOMO_PRECISION_FP32
-
 --- The same passes by this runtime.
 local own = {
-  forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, FP32, out) end,
-  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, FP32, 0, out) end,
-  weights = function(l, out) return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, FP32, out, nil) end,
+  forward = function(l, out) return C.atomo_conv2d(l.x.h, l.w.h, nil, l.window, l.precision, out) end,
+  data = function(l, out) return C.atomo_conv2d_backward_data(l.x.h, l.w.h, l.gy.h, l.window, l.precision, 0, out) end,
+  weights = function(l, out)
+    return C.atomo_conv2d_backward_weights(l.x.h, l.w.h, l.gy.h, l.window, l.precision, out, nil)
+  end,
 }
 
 local function time_own(layer, pass)
@@ -75,28 +82,29 @@ local function time_own(layer, pass)
   return best
 end
 
---- Adds this round's seconds to the lists in layer.passes[pass] = {direct = {}, winograd = {}, own = {}}.
 local function run_round(layer)
   T.scope(function()
     local conv = layer.conv
     local operands = {x = T.rand(unpack(conv.x)), w = T.rand(unpack(conv.w)), gy = T.rand(unpack(conv.y)),
-      window = conv.window}
+      window = conv.window, precision = layer.precision}
     for pass, lists in pairs(layer.passes) do
+      lists.precision = pass_precision(operands, pass)
       for _, algorithm in ipairs(algorithms) do
         local list = lists[algorithm]
-        list[#list + 1] = time_onednn(operands, pass, algorithm)
+        list[#list + 1] = time_onednn(operands, pass, algorithm, lists.precision)
       end
       lists.own[#lists.own + 1] = time_own(operands, pass)
     end
   end)
 end
 
---- Sets layer.times[pass] = {direct, winograd, own, winner, best}: medians of the rounds, and oneDNN's faster
---- algorithm.
+--- Sets layer.times[pass] = {direct, winograd, own, winner, best, precision}: medians of the rounds, and oneDNN's
+--- faster algorithm.
 local function conclude(layer)
   layer.times = {}
   for pass, lists in pairs(layer.passes) do
-    local t = {direct = median(lists.direct), winograd = median(lists.winograd), own = median(lists.own)}
+    local t = {direct = median(lists.direct), winograd = median(lists.winograd), own = median(lists.own),
+      precision = precisions.name(lists.precision)}
     if t.direct or t.winograd then
       t.winner = (t.winograd or math.huge) < (t.direct or math.huge) and "winograd" or "direct"
       t.best = t[t.winner]
@@ -105,38 +113,34 @@ local function conclude(layer)
   end
 end
 
---- Returns the seconds of oneDNN's best algorithms in round r, for all convolutions of a step.
-local function limit_of_round(layers, r)
-  local sum = 0
-  for _, layer in ipairs(layers) do
-    for pass, lists in pairs(layer.passes) do
-      local winner = layer.times[pass].winner
-      if winner then sum = sum + layer.calls * lists[winner][r] end
-    end
-  end
-  return sum
-end
-
---- Measures the convolutions recorded by a stopped profile, together with training steps.
+--- Makes the part of the convolutions recorded by a stopped profile; nil if it has none. Raises if the build has no
+--- oneDNN.
 ---@param profile table     result of atomo.profile
 ---@param steps integer     number of training steps in it
----@param opts {rounds: integer, step: fun(): number}  step: runs some training steps, returns the seconds of one
-local function measure(profile, steps, opts)
-  if not load_library() then f.raise "conv_limit: this build has no oneDNN (apt install libdnnl-dev, then build)" end
-  local self = setmetatable({layers = {}, steps = {}, shares = {}, seconds = 0, own = 0, complete = true}, Limit)
+local function new(profile, steps)
+  local self = setmetatable({name = "convolutions", layers = {}, seconds = 0, own = 0, complete = true}, Part)
   for _, row in ipairs(profile.order) do
     if row.conv then
-      local layer = {name = row.name, conv = row.conv, calls = row.forward.calls / steps, passes = {}}
+      local layer = {name = row.name, conv = row.conv, calls = row.forward.calls / steps, passes = {},
+        precision = row.bf16 and C.ATOMO_PRECISION_BF16 or C.ATOMO_PRECISION_FP32}
       for _, pass in ipairs(passes) do
         if pass ~= "data" or row.conv.needs_data then layer.passes[pass] = {direct = {}, winograd = {}, own = {}} end
       end
       self.layers[#self.layers + 1] = layer
     end
   end
-  for r = 1, opts.rounds do
-    self.steps[r] = opts.step()
-    for _, layer in ipairs(self.layers) do run_round(layer) end
-  end
+  if #self.layers == 0 then return nil end
+  if not load_library() then f.raise "conv_limit: this build has no oneDNN (apt install libdnnl-dev, then build)" end
+  return self
+end
+
+--- Times every convolution once more.
+function Part:run_round()
+  for _, layer in ipairs(self.layers) do run_round(layer) end
+end
+
+--- Sets what the rounds say: self.seconds, the best time of a step's convolutions, and self.own, the runtime's.
+function Part:conclude()
   for _, layer in ipairs(self.layers) do
     conclude(layer)
     for _, t in pairs(layer.times) do
@@ -145,31 +149,43 @@ local function measure(profile, steps, opts)
       self.complete = self.complete and t.best ~= nil
     end
   end
-  for r = 1, opts.rounds do self.shares[r] = limit_of_round(self.layers, r) / self.steps[r] end
-  return self
+end
+
+--- Returns the seconds of oneDNN's best algorithms in round r, for all convolutions of a step.
+function Part:seconds_of_round(r)
+  local sum = 0
+  for _, layer in ipairs(self.layers) do
+    for pass, lists in pairs(layer.passes) do
+      local winner = layer.times[pass].winner
+      if winner then sum = sum + layer.calls * lists[winner][r] end
+    end
+  end
+  return sum
 end
 
 local function number(seconds) return seconds and ("%8.2f"):format(1e3 * seconds) or ("%8s"):format "none" end
 
---- Returns a table with a line for every layer and pass, and the sums; all are medians over the rounds.
-function Limit:text()
-  local lines = {("%-52s %5s %-8s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "direct",
-    "winograd", "own", "share")}
+--- Returns a table with a line for every layer and pass; times are medians over the rounds.
+function Part:text()
+  local lines = {("%-57s %5s %-8s %-4s %8s %8s %8s %6s"):format("convolution, ms a call", "calls", "pass", "in",
+    "direct", "winograd", "own", "share")}
   for _, layer in ipairs(self.layers) do
     for _, pass in ipairs(passes) do
       local t = layer.times[pass]
       if t then
-        lines[#lines + 1] = ("%-52s %5.0f %-8s %s %s %s %5.0f%%"):format(layer.name, layer.calls, pass,
-          number(t.direct), number(t.winograd), number(t.own), t.best and 100 * t.best / t.own or 0)
+        lines[#lines + 1] = ("%-57s %5.0f %-8s %-4s %s %s %s %5.0f%%"):format(layer.name, layer.calls, pass,
+          t.precision, number(t.direct), number(t.winograd), number(t.own), t.best and 100 * t.best / t.own or 0)
       end
     end
   end
   if not self.complete then lines[#lines + 1] = "oneDNN lacks some of these: the limit leaves them out" end
-  lines[#lines + 1] = ("limit: oneDNN's best for all convolutions %.1f ms a step, own convolutions %.1f ms, whole " ..
-    "step %.1f ms; share of the limit %.2f (%d rounds, %.2f to %.2f)"):format(1e3 * self.seconds, 1e3 * self.own,
-    1e3 * median(self.steps), median(self.shares), #self.shares, math.min(unpack(self.shares)),
-    math.max(unpack(self.shares)))
   return table.concat(lines, "\n")
 end
 
-return {measure = measure, time_onednn = time_onednn, available = function() return load_library() ~= nil end}
+--- Returns the part's share of the limit in one line.
+function Part:summary()
+  return ("oneDNN's best for all convolutions %.1f ms a step, own convolutions %.1f ms"):format(1e3 * self.seconds,
+    1e3 * self.own)
+end
+
+return {new = new, time_onednn = time_onednn, available = function() return load_library() ~= nil end}

@@ -5,12 +5,12 @@
  * kernel), and needs no preparation per shape. Inside a parallel region both use one thread, and give the same bits
  * each time.
  */
-#include "nn/nn.h"
+#include "linalg/product.h"
 #include <cblas.h>
 #include <string.h>
 
 #if defined(ATOMO_HAVE_ONEDNN) && defined(__x86_64__)
-#include "nn/onednn_api.h"
+#include <oneapi/dnnl/dnnl.h>
 #define HAVE_DNNL_SGEMM 1
 #endif
 
@@ -44,15 +44,17 @@ int atomo__layer_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, cons
                          const atomo__factor *b, float beta, float *c, int64_t ldc)
 {
     if (a->bf16) return atomo__product(ta, tb, m, n, k, 1, a, b, beta, c, ldc);
-    return atomo__sgemm(ta, tb, m, n, k, a->f32, a->ld, b->f32, b->ld, beta, c, ldc);
+    const atomo__product_call p = {ATOMO_PRODUCT_SGEMM, ta, tb, false, m, n, k, a->ld, b->ld, ldc, 1, beta};
+    return atomo__product_run(&p, a->f32, b->f32, NULL, c);
 }
 
 int atomo__affine(int64_t m, int64_t n, int64_t k, const atomo__factor *a, const atomo__factor *b, const float *bias,
                   float *y)
 {
-#ifdef ATOMO_HAVE_ONEDNN
-    if (a->bf16) return atomo__bf16_product(false, true, m, n, k, a->bf16, a->ld, b->bf16, b->ld, bias, false, y, n);
-#endif
+    if (a->bf16) {
+        const atomo__product_call p = {ATOMO_PRODUCT_BF16, false, true, bias, m, n, k, a->ld, b->ld, n, 1, 0};
+        return atomo__product_run(&p, a->bf16, b->bf16, bias, y);
+    }
     for (int64_t i = 0; bias && i < m; i++) memcpy(y + i * n, bias, (size_t)n * sizeof(float));
     return atomo__layer_product(false, true, m, n, k, a, b, bias ? 1 : 0, y, n);
 }
