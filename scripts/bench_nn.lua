@@ -1,5 +1,5 @@
---- Times training steps (forward, backward, SGD with momentum and weight decay) of the built-in networks on random
--- images or texts. Prints one line per network and precision; the time of a step is the median.
+--- Times training steps (forward, backward, optimizer) of the built-in networks on random images or texts. Prints one
+-- line per network and precision; the time of a step is the median.
 local atomo = require "atomo"
 local cli = atomo.cli
 local C = require("atomo.ffi").C
@@ -17,7 +17,7 @@ for _, n in ipairs(networks) do choices[#choices + 1] = n[1] end
 
 local opts = cli.parse {
   name = "bench_nn.lua",
-  about = "Times training steps (forward, backward, SGD) of the built-in networks on random images or texts.",
+  about = "Times training steps (forward, backward, optimizer) of the built-in networks on random images or texts.",
   examples = {
     "build/atomo-lua scripts/bench_nn.lua",
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --batch 128 --threads 2 --steps 20",
@@ -26,6 +26,7 @@ local opts = cli.parse {
     "build/atomo-lua scripts/bench_nn.lua --model resnet20 --limit",
     "build/atomo-lua scripts/bench_nn.lua --model transformer --precision both",
     "build/atomo-lua scripts/bench_nn.lua --model lstm --precision bf16 --limit",
+    "build/atomo-lua scripts/bench_nn.lua --model lstm --precision both --beside 'python3 other.py {precision}'",
   },
   options = {
     {"model", "choice", "resnet20", "network, or all of them", choices = choices},
@@ -42,7 +43,11 @@ local opts = cli.parse {
     {"limit", "flag", false, "also run every convolution (by oneDNN) and every matrix product of a step by itself, " ..
       "and print each one's best time and the share of their sum in the time of the step: 1 is a step without any " ..
       "other work; operands are in the caches as far as they fit, rounding to bf16 is not counted"},
-    {"rounds", "int", 5, "with --limit: rounds in which steps alternate with convolutions and products; medians " ..
+    {"beside", "string", nil, "also time a step of another program, a command that prints \"median N ms\", in turn " ..
+      "with ours; {precision} in it stands for fp32 or bf16", metavar = "COMMAND"},
+    {"optimizer", "choice", "sgd", "sgd with momentum and weight decay, or adamw with gradients clipped to norm 1",
+      choices = {"sgd", "adamw"}},
+    {"rounds", "int", 5, "with --limit or --beside: rounds in which steps alternate with what is measured; medians " ..
       "are printed", min = 1},
   },
 }
@@ -61,6 +66,7 @@ local function step(net, optimizer, x, labels, precision)
     local t1 = C.atomo_time()
     loss:backward()
     local t2 = C.atomo_time()
+    if opts.optimizer == "adamw" then atomo.optim.clip_grad_norm(net:parameters(), 1) end
     optimizer:step()
     return 1e3 * (t1 - t0), 1e3 * (t2 - t1), 1e3 * (C.atomo_time() - t2)
   end)
@@ -79,7 +85,8 @@ end
 local function set_up(name, file, batch, text)
   atomo.manual_seed(0)
   local net = require(file)[name](text or {classes = 10})
-  local optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 5e-4}
+  local optimizer = opts.optimizer == "adamw" and atomo.optim.adamw {params = net:parameters(), lr = 1e-3} or
+    atomo.optim.sgd {params = net:parameters(), lr = 0.1, momentum = 0.9, weight_decay = 5e-4}
   local x, labels = random_batch(batch, text)
   return function(precision) return step(net, optimizer, x, labels, precision) end
 end
@@ -137,6 +144,14 @@ local function examine(go, precision, times)
     step = function() return 1e-3 * add_steps(times, opts.steps, function() return go(precision) end) end}) or nil
 end
 
+--- Prints the times of steps in turn with those of the command of --beside.
+local function print_beside(go, precisions)
+  print(require("atomo.tools.beside").measure({rounds = opts.rounds, precisions = precisions, command = opts.beside,
+    step = function(precision)
+      return 1e-3 * add_steps(new_times(), opts.steps, function() return go(precision) end)
+    end}):text())
+end
+
 local function bench(name, file, usual_batch, text)
   local batch = opts.batch > 0 and opts.batch or usual_batch
   local go = set_up(name, file, batch, text)
@@ -157,10 +172,14 @@ local function bench(name, file, usual_batch, text)
   if medians.fp32 and medians.bf16 then
     print(("%-11s bf16 is %.2f times as fast as fp32"):format(name, medians.fp32 / medians.bf16))
   end
+  if opts.beside then print_beside(go, precisions) end
 end
 
-if cli.given(opts, "rounds") and not opts.limit then
-  error("bench_nn.lua: --rounds is a number of rounds of --limit, which is not given", 0)
+if cli.given(opts, "rounds") and not (opts.limit or opts.beside) then
+  error("bench_nn.lua: --rounds is the number of rounds of --limit or --beside, neither of which is given", 0)
+end
+if opts.beside and opts.model == "all" then
+  error("bench_nn.lua: --beside compares one network, not --model all", 0)
 end
 if opts.activations ~= "fp32" and opts.precision == "fp32" then
   error("bench_nn.lua: --activations bf16 needs --precision bf16 or both", 0)
