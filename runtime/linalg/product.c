@@ -93,7 +93,7 @@ void atomo__factor_free(atomo__factor *f)
 }
 
 #ifdef ATOMO_HAVE_ONEDNN
-static void scale_rows(int64_t m, int64_t n, float factor, float *c, int64_t ldc)
+ATOMO_CLONES static void scale_rows(int64_t m, int64_t n, float factor, float *c, int64_t ldc)
 {
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) c[i * ldc + j] *= factor;
