@@ -170,6 +170,17 @@ describe("bf16: the operator", function()
     end)
   end
 
+  it("lstm multiplies the gates' gradients, rounded, with the states before them, rounded", function()
+    local t, n, h = 5, 3, 4
+    local h0, zeros = randn(n, h), atomo.zeros(4 * h)
+    local inputs = {randn(t, n, 4 * h), atomo.eye(4 * h), randn(4 * h, h), zeros, zeros, h0, randn(n, h)}
+    local ys, grads = run("bf16", function(...) return (F.lstm(...)) end, inputs, {randn(t, n, h)})
+    local gates = grads[1]:view(-1, 4 * h) -- rounded, since the input's weight is the identity
+    assert.equal(0, (gates - rounded(gates)):norm_value(math.huge))
+    local before = atomo.cat({h0, ys[1]:narrow(1, 1, t - 1):reshape(-1, h)}, 1)
+    near(gates:t():matmul(rounded(before)), grads[3], SUMS, "gw")
+  end)
+
   -- {x, w, options}; the last but one has no kernel in oneDNN 2.6, the last two stay in fp32 on CPUs without AMX.
   for i, c in ipairs {
     {{2, 9, 9, 3}, {16, 3, 3, 3}, {padding = 1}}, {{2, 8, 8, 16}, {32, 3, 3, 16}, {padding = 1, stride = 2}},
