@@ -155,6 +155,10 @@ ATOMO_API int atomo_cumsum(const atomo_tensor *a, int dim, int reverse, atomo_te
  * prod's result; *out [a] = for every element gy times the product of the others. */
 ATOMO_API int atomo_prod(const atomo_tensor *a, int dim, int keepdim, atomo_tensor **out);
 ATOMO_API int atomo_prod_backward(const atomo_tensor *a, int dim, const atomo_tensor *gy, atomo_tensor **out);
+/* Running products along dim; dtypes as of atomo_cumsum. _backward, also where elements are 0: gy [like a], both
+ * contiguous; *out [a]. */
+ATOMO_API int atomo_cumprod(const atomo_tensor *a, int dim, atomo_tensor **out);
+ATOMO_API int atomo_cumprod_backward(const atomo_tensor *a, int dim, const atomo_tensor *gy, atomo_tensor **out);
 
 /* How the operands of a matrix product are read. FP32: as they are. BF16: rounded to bf16 (8 bits of mantissa, to
  * nearest, ties to even). Sums and results are f32 in both. atomo_build_info("bf16") names the instructions that
@@ -344,9 +348,10 @@ ATOMO_API int atomo_linear_cross_entropy(const atomo_tensor *x, const atomo_tens
 ATOMO_API int atomo_nll(const atomo_tensor *logp, const atomo_tensor *labels, const atomo_tensor *weight, double ignore,
                         int reduction, atomo_tensor **loss, atomo_tensor **grad);
 /* A loss between x and a target t [like x]. MSE: w (x - t)^2. BCE_WITH_LOGITS, with s the sigmoid:
- * w (-p t log s(x) - (1 - t) log(1 - s(x))). w is weight and p is pos_weight [like x]; each may be NULL: 1. The mean
- * divides by the number of elements. gx, gtarget [like x] (may be NULL). */
-enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_LOSS_COUNT };
+ * w (-p t log s(x) - (1 - t) log(1 - s(x))). L1: w d, with d = |x - t|. SMOOTH_L1: w d^2 / 2p where d < p, else
+ * w (d - p/2). HUBER: p times that. w is weight and p is pos_weight [like x]; each may be NULL: 1. The mean divides by
+ * the number of elements. gx, gtarget [like x] (may be NULL). */
+enum { ATOMO_MSE, ATOMO_BCE_WITH_LOGITS, ATOMO_L1, ATOMO_SMOOTH_L1, ATOMO_HUBER, ATOMO_LOSS_COUNT };
 ATOMO_API int atomo_pair_loss(int kind, const atomo_tensor *x, const atomo_tensor *target, const atomo_tensor *weight,
                               const atomo_tensor *pos_weight, int reduction, atomo_tensor **loss, atomo_tensor **gx,
                               atomo_tensor **gtarget);
@@ -358,8 +363,9 @@ ATOMO_API int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor
  * It is linear in x, so the backward is the same call on gy with the same stream. 0 <= p < 1. */
 ATOMO_API int atomo_dropout(const atomo_tensor *x, double p, const atomo_stream *stream, atomo_tensor **out);
 
-/* Elementwise activations; `a` is LeakyReLU's negative slope. `saved`, for the backward, is the result y for ACT_TANH
- * and ACT_SIGMOID, and the input x for the others. The error of GELU is at most 2e-7 |x|. */
+/* Elementwise activations; `a` is LeakyReLU's negative slope, ELU's alpha, and for SOFTPLUS, log(1 + e^x), the x above
+ * which the result is x. `saved`, for the backward, is the result y for ACT_TANH and ACT_SIGMOID, and the input x for
+ * the others. The error of GELU is at most 2e-7 |x|. */
 enum {
     ATOMO_LEAKY_RELU,
     ATOMO_GELU,
@@ -367,6 +373,11 @@ enum {
     ATOMO_SILU,
     ATOMO_ACT_TANH,
     ATOMO_ACT_SIGMOID,
+    ATOMO_SOFTPLUS,
+    ATOMO_ELU,
+    ATOMO_MISH,
+    ATOMO_HARD_SWISH,
+    ATOMO_HARD_SIGMOID,
     ATOMO_ACTIVATION_COUNT
 };
 ATOMO_API int atomo_activation(int kind, const atomo_tensor *x, double a, atomo_tensor **out);

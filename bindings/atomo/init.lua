@@ -8,12 +8,13 @@ local atomo = {}
 -- Names of these modules that are also fields of atomo: loaded at once.
 for topic, names in pairs {
   tensor = "Tensor tensor empty zeros ones full arange linspace eye randn rand randperm manual_seed " ..
-    "empty_like zeros_like is_tensor scope mem set_num_threads num_threads find_nonfinite",
+    "empty_like zeros_like ones_like full_like rand_like randn_like is_tensor scope mem " ..
+    "set_num_threads num_threads find_nonfinite",
   ["tensor.npy"] = "from_npy from_npz",
   autograd = "param no_grad enable_grad func",
   ["autograd.gradcheck"] = "gradcheck",
   ["autograd.precision"] = "set_precision precision autocast set_activations activations",
-  ["autograd.ops"] = "cat stack where einsum",
+  ["autograd.ops"] = "cat stack where einsum meshgrid",
   ["autograd.ops.linalg"] = "svd eigh qr rfft irfft",
 } do
   local module = require("atomo." .. topic)

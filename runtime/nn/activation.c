@@ -1,10 +1,12 @@
 /* activation.c - elementwise activations: LeakyReLU, GELU [Hendrycks & Gimpel 2016] (by erf and by tanh), SiLU, tanh,
- * sigmoid. Each has a forward and a backward function in one table. Path: stage 3. */
+ * sigmoid, softplus, ELU [Clevert et al. 2016], Mish [Misra 2019], hard swish and sigmoid [Howard et al. 2019]. Each
+ * has a forward and a backward function in one table. Path: stage 3. */
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 
 typedef void forward_fn(int64_t n, float a, const float *restrict x, float *restrict y);
-/* s: the input x, for tanh and sigmoid the result y; a: LeakyReLU's negative slope, ignored by the others */
+/* s: the input x, for tanh and sigmoid the result y; a: LeakyReLU's negative slope, ELU's alpha, softplus's threshold,
+ * ignored by the others */
 typedef void backward_fn(int64_t n, float a, const float *restrict s, const float *restrict gy, float *restrict gx);
 
 #define ACTIVATION(name, value, slope)                                                                                 \
@@ -48,12 +50,40 @@ static inline float silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 
+static inline float softplus(float x) /* log(1 + e^x) */
+{
+    return (x > 0 ? x : 0.0f) + log1pf(atomo__exp(-fabsf(x)));
+}
+
+static inline float mish_slope(float x)
+{
+    const float t = atomo__tanh(softplus(x));
+    return t + x * (1.0f - t * t) * atomo__sigmoid(x);
+}
+
+static inline float hard_swish(float x)
+{
+    const float up = x + 3.0f < 0 ? 0 : x + 3.0f;
+    return x * (up > 6.0f ? 6.0f : up) / 6.0f;
+}
+
+static inline float hard_sigmoid(float x)
+{
+    const float up = x + 3.0f < 0 ? 0 : x + 3.0f;
+    return (up > 6.0f ? 6.0f : up) / 6.0f;
+}
+
 ACTIVATION(leaky_relu, x > 0 ? x : a * x, x > 0 ? 1.0f : a)
 ACTIVATION(gelu, 0.5f * x * (1.0f + atomo__erf(x * 0.70710678f)), gelu_slope(x))
 ACTIVATION(gelu_tanh, 0.5f * x * (1.0f + atomo__tanh(gelu_inner(x))), gelu_tanh_slope(x))
 ACTIVATION(silu, x *atomo__sigmoid(x), silu_slope(x))
 ACTIVATION(tanh, atomo__tanh(x), 1.0f - x * x)
 ACTIVATION(sigmoid, atomo__sigmoid(x), x *(1.0f - x))
+ACTIVATION(softplus, x > a ? x : softplus(x), x > a ? 1.0f : atomo__sigmoid(x))
+ACTIVATION(elu, x > 0 ? x : a * expm1f(x), x > 0 ? 1.0f : a * atomo__exp(x))
+ACTIVATION(mish, x *atomo__tanh(softplus(x)), mish_slope(x))
+ACTIVATION(hard_swish, hard_swish(x), x<-3.0f ? 0.0f : x> 3.0f ? 1.0f : x / 3.0f + 0.5f)
+ACTIVATION(hard_sigmoid, hard_sigmoid(x), x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f)
 
 static const struct {
     const char *name;
@@ -66,6 +96,11 @@ static const struct {
     [ATOMO_SILU] = {"silu", silu_forward, silu_backward},
     [ATOMO_ACT_TANH] = {"tanh", tanh_forward, tanh_backward},
     [ATOMO_ACT_SIGMOID] = {"sigmoid", sigmoid_forward, sigmoid_backward},
+    [ATOMO_SOFTPLUS] = {"softplus", softplus_forward, softplus_backward},
+    [ATOMO_ELU] = {"elu", elu_forward, elu_backward},
+    [ATOMO_MISH] = {"mish", mish_forward, mish_backward},
+    [ATOMO_HARD_SWISH] = {"hardswish", hard_swish_forward, hard_swish_backward},
+    [ATOMO_HARD_SIGMOID] = {"hardsigmoid", hard_sigmoid_forward, hard_sigmoid_backward},
 };
 
 enum { BLOCK = 1 << 13 };

@@ -1,6 +1,6 @@
-/* pair_loss.c - losses between two tensors of one shape, computed together with both gradients: squared error, and
- * binary cross entropy of logits (with weights of elements and of positives). PyTorch's formulas, computed in double
- * and summed in order. Path: stage 3. */
+/* pair_loss.c - losses between two tensors of one shape, computed together with both gradients: squared, absolute,
+ * smooth and Huber's error, and binary cross entropy of logits (with weights of elements and of positives). PyTorch's
+ * formulas, computed in double and summed in order. Path: stage 3. */
 #include "nn/nn.h"
 #include <math.h>
 
@@ -23,12 +23,44 @@ static double bce(double x, double t, double p, slopes *s)
     return (1 - t) * x + share * softplus;
 }
 
+static double sign_of(double d)
+{
+    return d > 0 ? 1 : d < 0 ? -1 : 0;
+}
+
+static double l1(double x, double t, double p, slopes *s)
+{
+    (void)p;
+    *s = (slopes){sign_of(x - t), sign_of(t - x)};
+    return fabs(x - t);
+}
+
+/* Squared below p, straight above; p = 0: as l1. The slope at NaN is NaN, as PyTorch's, and that of l1 is 0. */
+static double smooth_l1(double x, double t, double p, slopes *s)
+{
+    const double d = x - t, size = fabs(d);
+    if (size >= p) {
+        *s = (slopes){sign_of(d), sign_of(-d)};
+        return size - p / 2;
+    }
+    *s = (slopes){d / p, -d / p};
+    return d * d / (2 * p);
+}
+
+static double huber(double x, double t, double p, slopes *s)
+{
+    const double value = smooth_l1(x, t, p, s);
+    *s = (slopes){p * s->x, p * s->t};
+    return p * value;
+}
+
 static const struct {
     const char *name;
     double (*value)(double x, double t, double p, slopes *s);
 } losses[ATOMO_LOSS_COUNT] = {
-    [ATOMO_MSE] = {"mse_loss", mse},
-    [ATOMO_BCE_WITH_LOGITS] = {"bce_with_logits", bce},
+    [ATOMO_MSE] = {"mse_loss", mse},       [ATOMO_BCE_WITH_LOGITS] = {"bce_with_logits", bce},
+    [ATOMO_L1] = {"l1_loss", l1},          [ATOMO_SMOOTH_L1] = {"smooth_l1_loss", smooth_l1},
+    [ATOMO_HUBER] = {"huber_loss", huber},
 };
 
 static int check(const char *fn, const char *name, const atomo_tensor *t, const atomo_tensor *x)

@@ -1,5 +1,5 @@
-/* scan.c - running sums, and products of elements, along a dimension. f32 accumulates in double, in the order of the
- * elements; integers are exact. Path: every stage. */
+/* scan.c - running sums and products, and products of elements, along a dimension. f32 accumulates in double, in the
+ * order of the elements; integers are exact. Path: every stage. */
 #include "tensor/tensor.h"
 
 /* Element i of a line stands at (line / inner) * n * inner + line % inner + i * inner. */
@@ -158,6 +158,85 @@ int atomo_prod_backward(const atomo_tensor *a, int dim, const atomo_tensor *gy, 
     for (int64_t r = 0; r < l.count; r++) {
         const int64_t at = line_start(&l, r);
         products_of_others(atomo__f32(a) + at, &l, (double)atomo__f32(gy)[r], before, atomo__f32(*out) + at);
+    }
+    atomo__free(before);
+    return atomo__made(&made, ATOMO_OK);
+}
+
+/* ---- running products -------------------------------------------------------------------------------------------- */
+
+static void multiply_floats(const float *x, const lines *l, float *o)
+{
+    double product = 1;
+    for (int64_t i = 0; i < l->n; i++) o[i * l->inner] = (float)(product *= (double)x[i * l->inner]);
+}
+
+static int multiply_integers(const atomo_tensor *c, int64_t at, const lines *l, int32_t *o)
+{
+    int64_t product = 1; /* each factor and each product before it fits i32, so that the next one fits int64_t */
+    for (int64_t i = 0; i < l->n; i++) {
+        product *= integer_at(c, at + i * l->inner);
+        ATOMO_REQUIRE(atomo__fits_i32((double)product), ATOMO_ELIMIT,
+                      "cumprod: %lld does not fit i32; convert the tensor first (t:to \"f32\")", (long long)product);
+        o[i * l->inner] = (int32_t)product;
+    }
+    return ATOMO_OK;
+}
+
+int atomo_cumprod(const atomo_tensor *a, int dim, atomo_tensor **out)
+{
+    ATOMO_REQUIRE(dim >= 0, ATOMO_EARG, "cumprod: dimension %d, expected at least 1", dim + 1);
+    lines l;
+    ATOMO_TRY(lines_of(a, dim, "cumprod", &l));
+    ATOMO_TRY(atomo__expect_numbers(a, "cumprod"));
+    const atomo_tensor *c;
+    atomo_tensor *hold;
+    ATOMO_TRY(atomo__dense(a, a->dtype, &c, &hold));
+    ATOMO_MAKING(made, a);
+    const bool f32 = a->dtype == ATOMO_F32;
+    int rc = atomo__make(&made, out, f32 ? ATOMO_F32 : ATOMO_I32, a->ndim, a->shape, "cumprod");
+    for (int64_t r = 0; rc == 0 && r < l.count; r++) {
+        const int64_t at = line_start(&l, r);
+        if (f32)
+            multiply_floats(atomo__f32(c) + at, &l, atomo__f32(*out) + at);
+        else
+            rc = multiply_integers(c, at, &l, atomo__i32(*out) + at);
+    }
+    atomo_tensor_free(hold);
+    return atomo__made(&made, rc);
+}
+
+/* o[i] = the product of the elements before i, times s[i] = g[i] + x[i + 1] s[i + 1]; before [n] is scratch. */
+static void running_product_slopes(const float *x, const lines *l, const float *g, double *before, float *o)
+{
+    double product = 1, s = 0, next = 0;
+    for (int64_t i = 0; i < l->n; i++) {
+        before[i] = product;
+        product *= (double)x[i * l->inner];
+    }
+    for (int64_t i = l->n - 1; i >= 0; i--) {
+        s = i == l->n - 1 ? (double)g[i * l->inner] : (double)g[i * l->inner] + next * s;
+        o[i * l->inner] = (float)(before[i] * s);
+        next = (double)x[i * l->inner];
+    }
+}
+
+int atomo_cumprod_backward(const atomo_tensor *a, int dim, const atomo_tensor *gy, atomo_tensor **out)
+{
+    ATOMO_REQUIRE(dim >= 0, ATOMO_EARG, "cumprod: dimension %d, expected at least 1", dim + 1);
+    lines l;
+    ATOMO_TRY(lines_of(a, dim, "cumprod", &l));
+    ATOMO_TRY(atomo__expect(a, ATOMO_F32, -1, "cumprod: tensor"));
+    ATOMO_TRY(atomo__expect(gy, ATOMO_F32, -1, "cumprod: gy"));
+    ATOMO_REQUIRE(atomo__same_shape(gy, a), ATOMO_ESHAPE, "cumprod: gy is %s, the tensor %s", atomo__shape_text(gy),
+                  atomo__shape_text(a));
+    ATOMO_MAKING(made, a, gy);
+    ATOMO_TRY(atomo__make(&made, out, ATOMO_F32, a->ndim, a->shape, "cumprod"));
+    void *before;
+    ATOMO_TRY(atomo__alloc(&before, (size_t)l.n * sizeof(double)));
+    for (int64_t r = 0; r < l.count; r++) {
+        const int64_t at = line_start(&l, r);
+        running_product_slopes(atomo__f32(a) + at, &l, atomo__f32(gy) + at, before, atomo__f32(*out) + at);
     }
     atomo__free(before);
     return atomo__made(&made, ATOMO_OK);

@@ -328,7 +328,19 @@ static void scans(void)
     atomo_tensor_free(out), out = NULL;
     CHECK_STATUS(atomo_cumsum(whole, 0, 0, &out), ATOMO_ELIMIT, "cumsum: 2147483649 does not fit i32");
     CHECK_STATUS(atomo_prod(whole, 0, 0, &out), ATOMO_ELIMIT, "prod: 4294967294 does not fit i32");
+    CHECK_STATUS(atomo_cumprod(whole, 0, &out), ATOMO_ELIMIT, "cumprod: 4294967294 does not fit i32");
     CHECK(out == NULL);
+    CHECK_OK(atomo_cumprod(v, 1, &out));
+    CHECK(check_f32(out)[1] == 2 && check_f32(out)[2] == 6 && check_f32(out)[3] == 4 && check_f32(out)[5] == 0);
+    atomo_tensor_free(out), out = NULL;
+    CHECK_OK(atomo_cumprod_backward(base, 0, base, &out)); /* columns 1 2 3 and 4 0 6, and so are their gradients */
+    CHECK(check_f32(out)[0] == 1 + 2 * (2 + 3 * 3) && check_f32(out)[2] == 2 + 3 * 3 && check_f32(out)[4] == 2 * 3);
+    CHECK(check_f32(out)[1] == 4 && check_f32(out)[3] == 4 * 6 * 6 && check_f32(out)[5] == 0);
+    CHECK_STATUS(atomo_cumprod_backward(base, 0, v, &out), ATOMO_ESHAPE, "cumprod: gy [2,3] is not contiguous");
+    CHECK_STATUS(atomo_cumprod_backward(base, 0, g, &out), ATOMO_ESHAPE, "cumprod: gy is [2], the tensor [3,2]");
+    CHECK_STATUS(atomo_cumprod(v, 2, &out), ATOMO_EARG, "cumprod: dimension 3 of a tensor with 2");
+    CHECK_STATUS(atomo_cumprod(v, -1, &out), ATOMO_EARG, "cumprod: dimension 0");
+    atomo_tensor_free(out);
     atomo_tensor_free(base), atomo_tensor_free(v), atomo_tensor_free(whole), atomo_tensor_free(g);
 }
 

@@ -79,6 +79,11 @@ static int running_sum(const atomo_tensor *a, const atomo_tensor *b, atomo_tenso
     (void)b;
     return atomo_cumsum(a, 0, 1, out);
 }
+static int running_product(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
+{
+    (void)b;
+    return atomo_cumprod(a, 0, out);
+}
 static int fused(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **out)
 {
     const atomo_step step[] = {{.kind = ATOMO_STEP_UNARY, .op = ATOMO_EXP, .a = -2, .b = -1, .to = 0},
@@ -106,11 +111,22 @@ static int vectors(const atomo_tensor *a, const atomo_tensor *b, atomo_tensor **
 static const struct {
     const char *name;
     fn *run;
-} functions[] = {{"add", add},      {"scalar", subtract_from}, {"neg", negate},
-                 {"clamp", clamp},  {"matmul", product},       {"softmax", softmax},
-                 {"gelu", gelu},    {"linear", linear},        {"softmax backward", softmax_backward},
-                 {"fused", fused},  {"index_select", gather},  {"relu backward", relu_backward},
-                 {"reduce", total}, {"eigh", vectors},         {"cumsum", running_sum}};
+} functions[] = {{"add", add},
+                 {"scalar", subtract_from},
+                 {"neg", negate},
+                 {"clamp", clamp},
+                 {"matmul", product},
+                 {"softmax", softmax},
+                 {"gelu", gelu},
+                 {"linear", linear},
+                 {"softmax backward", softmax_backward},
+                 {"fused", fused},
+                 {"index_select", gather},
+                 {"relu backward", relu_backward},
+                 {"reduce", total},
+                 {"eigh", vectors},
+                 {"cumsum", running_sum},
+                 {"cumprod", running_product}};
 
 static void given_outputs_may_overlap_the_inputs(void)
 {

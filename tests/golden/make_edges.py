@@ -78,6 +78,9 @@ case("T.clamp", lambda x: x.clamp(-1, 1), EDGES)
 case("T.clamp/low", lambda x: x.clamp(min=0), EDGES)
 case("T.clamp/high", lambda x: x.clamp(max=2.5), EDGES)
 
+case("T.clamp_min", lambda x: x.clamp_min(-1), EDGES)
+case("T.clamp_max", lambda x: x.clamp_max(2.5), EDGES)
+
 A, B = pairs(EDGES)
 for op in "add sub mul div maximum minimum".split():
     case("T." + op, getattr(torch, op), A, B)
@@ -129,6 +132,13 @@ for d in (0, 1):
         case(f"T.{op}/{d + 1}", lambda x, d=d, op=op: getattr(x, op)(d)[0], ROWS)
         case(f"T.arg{op}/{d + 1}", lambda x, d=d, op=op: (getattr(torch, "arg" + op)(x, d) + 1).int(), ROWS,
              backward=False)
+    for op in ("amax", "amin"):
+        case(f"T.{op}/{d + 1}", lambda x, d=d, op=op: getattr(x, op)(d), ROWS[:1] + ROWS[2:])
+    case(f"T.count_nonzero/{d + 1}", lambda x, d=d: x.count_nonzero(d).int(), ROWS, backward=False)
+for op in ("amax", "amin"):
+    case(f"T.{op}/all", lambda x, op=op: getattr(x, op)(), ROWS[4:])
+case("T.count_nonzero", lambda x: x.count_nonzero().int(), ROWS, backward=False)
+case("T.nonzero", lambda x: (x.nonzero() + 1).int(), ROWS, backward=False)
 for i, row in enumerate(ROWS):
     for op in ("sum", "mean"):
         case(f"T.{op}/row{i}", lambda x, op=op: getattr(x, op)(), row, f64=True)
@@ -141,11 +151,14 @@ for i, row in enumerate(ROWS):
 
 for d in (0, 1):
     case(f"T.cumsum/{d + 1}", lambda x, d=d: x.cumsum(d), ROWS, f64=True)
+    case(f"T.cumprod/{d + 1}", lambda x, d=d: x.cumprod(d), PRODUCTS[:3] + PRODUCTS[4:6] + PRODUCTS[7:], f64=True)
     case(f"T.prod/{d + 1}", lambda x, d=d: x.prod(d), PRODUCTS, f64=True)
     case(f"T.logsumexp/{d + 1}", lambda x, d=d: x.logsumexp(d), SUMMED, f64=True)
     for p, text in [(2, "2"), (1, "1"), (INF, "inf"), (3, "3"), (0.5, "0.5")]:
         case(f"T.norm/{text} along {d + 1}", lambda x, p=p, d=d: torch.linalg.vector_norm(x, p, d), NORMS, f64=True)
 case("T.cumsum/one", lambda x: x.cumsum(0), 3.5)
+case("T.cumprod/one", lambda x: x.cumprod(0), 3.5)
+case("T.cumprod/nan", lambda x: x.cumprod(1), [[1, NAN, 0, 2], [INF, 2, -1, 1], [INF, 0, 1, 1]], backward=False)
 for i, row in enumerate(PRODUCTS):
     case(f"T.prod/row{i}", lambda x: x.prod(), row, f64=True)
 case("T.prod/inf", lambda x: x.prod(), [INF, 2, 1, -1], backward=False)
@@ -158,6 +171,13 @@ CUBE = torch.arange(24.0).reshape(2, 3, 4) - 5
 for dims in ((0,), (1, 2), (-1, 0)):
     text = " ".join(str(d + 1 if d >= 0 else d) for d in dims)
     case(f"T.flip/{text}", lambda x, dims=dims: x.flip(dims), CUBE)
+for shift, d in ((1, 0), (-2, 1), (5, -1), (-7, None)):
+    text = str(shift) if d is None else f"{shift} {d + 1 if d >= 0 else d}"
+    case(f"T.roll/{text}", lambda x, s=shift, d=d: x.roll(s, d) if d is not None else x.roll(s), CUBE)
+for times, d in ((2, 0), (3, -1), (2, None), (0, 1)):
+    text = str(times) if d is None else f"{times} {d + 1 if d >= 0 else d}"
+    case(f"T.repeat_interleave/{text}", lambda x, n=times, d=d: x.repeat_interleave(n, d), CUBE)
+case("T.repeat_interleave/list", lambda x: x.repeat_interleave(torch.tensor([2, 0, 1]), 1), CUBE)
 for counts in ((2,), (2, 1, 3), (0, 1)):
     case("T.tile/" + " ".join(map(str, counts)), lambda x, c=counts: x.tile(c), CUBE)
 case("T.tile/more", lambda x: x.tile(2, 1, 3), CUBE[1])
@@ -166,6 +186,19 @@ for op in ("tril", "triu"):
     for k in (0, 1, -2, 9):
         case(f"T.{op}/{k}", lambda x, op=op, k=k: getattr(x, op)(k), WILD)
     case(f"T.{op}/batch", lambda x, op=op: getattr(x, op)(), CUBE)
+for k in (0, 1, -2, 9):
+    case(f"T.diagonal/{k}", lambda x, k=k: x.diagonal(k, -2, -1), WILD)
+    if k < 9:
+        case(f"T.diag/{k}", lambda x, k=k: torch.diag(x, k), WILD)
+for k in (0, 1, -2):
+    case(f"T.diagonal/batch {k}", lambda x, k=k: x.diagonal(k, -2, -1), CUBE)
+    case(f"T.diag/vector {k}", lambda x, k=k: torch.diag(x, k), WILD[1])
+case("T.trace", torch.trace, [[1, NAN, 3], [INF, 5, -INF], [-0.0, 8, 9]])
+case("T.outer", torch.outer, EDGES, [1, -0.0, 2.5, 1e30, INF, NAN])
+case("T.masked_fill", lambda x, m: x.masked_fill(m != 0, 7), CUBE, torch.tensor([[1, 0, NAN, -1], [0, 0, 0, 0], [0, -0.0, 1e-45, 1]]))
+for k, name in ((0, "first"), (1, "second")):
+    case(f"atomo.meshgrid/{name}", lambda a, b, k=k: torch.meshgrid(a, b, indexing="ij")[k] * 1, [1, NAN, INF], [2, -0.0])
+    case(f"atomo.meshgrid/{name} xy", lambda a, b, k=k: torch.meshgrid(a, b, indexing="xy")[k] * 1, [1, NAN, INF], [2, -0.0])
 case("T.masked_select", lambda x, m: x.masked_select(m != 0), CUBE, torch.tensor([[1, 0, NAN, -1], [0, 0, 0, 0], [0, -0.0, 1e-45, 1]]))
 for d, k in ((0, [1, 0, 1]), (1, [2, 2, 0, 1]), (-1, [3])):
     shape = list(CUBE.shape)
@@ -193,6 +226,25 @@ case("F.leaky_relu/0.5", lambda x: F.leaky_relu(x, 0.5), EDGES)
 case("F.gelu", F.gelu, STEEP + [3, -3, 5, -5])
 case("F.gelu/tanh", lambda x: F.gelu(x, approximate="tanh"), STEEP + [3, -3, 5, -5])
 case("F.silu", F.silu, STEEP)
+# in double: PyTorch's float kernels of these round more than once
+for op in "softplus elu mish logsigmoid".split():
+    case("F." + op, getattr(F, op), STEEP, f64=True)
+case("F.selu", F.selu, STEEP, f64=True)
+case("F.softplus/2", lambda x: F.softplus(x, 2), STEEP, f64=True)
+case("F.softplus/1 5", lambda x: F.softplus(x, 1, 5), STEEP + [5, 4.99, 5.01], f64=True)
+case("F.elu/0.5", lambda x: F.elu(x, 0.5), STEEP, f64=True)
+KINKS = EDGES + [3, -3, 6, 2.75, -2.75, 7, -7, 2]
+for op in "hardtanh relu6 hardswish hardsigmoid".split():
+    case("F." + op, getattr(F, op), KINKS)
+case("F.hardtanh/-2 2.5", lambda x: F.hardtanh(x, -2, 2.5), KINKS)
+for mode in ("reflect", "circular", "replicate"):
+    case("F.pad/" + mode, lambda x, m=mode: F.pad(x, (2, 1), mode=m), [[[1, NAN, 3], [INF, -0.0, 1e-45]]])
+for name, p in {"1 2": (1, 2), "0 1 2 0": (0, 1, 2, 0), "-1 1": (-1, 1), "-1 -1 0 -1": (-1, -1, 0, -1), "0 0 1 1 1 0":
+                (0, 0, 1, 1, 1, 0), "": ()}.items():
+    case("F.pad/" + name, lambda x, p=p: F.pad(x, p), CUBE)
+case("F.pad/value", lambda x: F.pad(x, (1, 1), value=7), [1, NAN, INF])
+case("F.one_hot", lambda i: F.one_hot(i.long(), 4).float(), torch.tensor([[0, 3], [1, 1], [2, 0]]).int(), backward=False)
+case("F.one_hot/largest", lambda i: F.one_hot(i.long()).float(), torch.tensor([0, 2]).int(), backward=False)
 case("F.tanh", torch.tanh, STEEP)
 case("F.sigmoid", torch.sigmoid, STEEP)
 LOGITS = [[0, 1, 2], [0, -INF, 1], [-INF, -INF, -INF], [INF, 0, 1], [NAN, 0, 1], [1e30, -1e30, 1e30], [MAX, MAX, -MAX],
@@ -240,6 +292,14 @@ U, V = torch.tensor(STEEP), torch.tensor([0, 1, 0.5]).reshape(-1, 1)
 U2, V2 = torch.broadcast_tensors(U, V)
 case("F.mse_loss/none", lambda a, b: F.mse_loss(a, b, reduction="none"), U2.contiguous(), V2.contiguous())
 case("F.mse_loss", F.mse_loss, FINITE, [[0, 0, 1]] * 6, f64=True)
+ERRORS = [0.0, -0.0, 1, -1, 0.25, -0.25, 2.5, 1e-45, 1e-30, 1e30, MAX, INF, -INF, NAN]
+for name, fn in {"l1_loss": F.l1_loss, "smooth_l1_loss": F.smooth_l1_loss, "huber_loss": F.huber_loss}.items():
+    case(f"F.{name}/none", lambda a, b, fn=fn: fn(a, b, reduction="none"), ERRORS, [0.0] * len(ERRORS), f64=True)
+    case(f"F.{name}", lambda a, b, fn=fn: fn(a, b), FINITE, [[0, 0, 1.5]] * 6, f64=True)
+    case(f"F.{name}/sum", lambda a, b, fn=fn: fn(a, b, reduction="sum"), FINITE, [[0, 0, 1.5]] * 6, f64=True)
+case("F.smooth_l1_loss/2.5", lambda a, b: F.smooth_l1_loss(a, b, reduction="none", beta=2.5), ERRORS, [0.0] * len(ERRORS), f64=True)
+case("F.smooth_l1_loss/0", lambda a, b: F.smooth_l1_loss(a, b, reduction="none", beta=0), ERRORS[2:], [0.0] * 12, f64=True)
+case("F.huber_loss/0.25", lambda a, b: F.huber_loss(a, b, reduction="none", delta=0.25), ERRORS, [0.0] * len(ERRORS), f64=True)
 case("F.bce_with_logits/none", lambda a, b: F.binary_cross_entropy_with_logits(a, b, reduction="none"), U2.contiguous(),
      V2.contiguous(), f64=True)
 case("F.bce_with_logits", lambda a, b: F.binary_cross_entropy_with_logits(a, b, w.to(a), pos_weight=w.to(a) + 1), FINITE,
@@ -257,6 +317,14 @@ for name, x in (("", FIN), ("/edges", img)):
     case("F.avg_pool2d" + name, lambda x: F.avg_pool2d(x, 2), x)
     case("F.adaptive_avg_pool2d" + name, lambda x: F.adaptive_avg_pool2d(x, 3), x, f64=True)
     case("F.global_avg_pool" + name, lambda x: x.mean((2, 3)), x, f64=True)
+
+SCALED = torch.tensor([[[[1, 2, -4], [0.5, 1e30, 8]], [[-1e30, 3, 0], [1e-45, -0.0, 5]]]])
+for name, kw in {"nearest 2": dict(scale_factor=2), "nearest size": dict(size=(3, 2)), "nearest down": dict(size=(1, 2)),
+                 "bilinear 2": dict(scale_factor=2, mode="bilinear"), "bilinear size": dict(size=(5, 4), mode="bilinear"),
+                 "bilinear 1.5": dict(scale_factor=(1.5, 0.7), mode="bilinear"),
+                 "bilinear corners": dict(size=(4, 5), mode="bilinear", align_corners=True),
+                 "bilinear corners 1": dict(size=(1, 5), mode="bilinear", align_corners=True)}.items():
+    case("F.interpolate/" + name, lambda x, kw=kw: F.interpolate(x, **kw), SCALED, f64=True)
 
 # ---- normalisation -----------------------------------------------------------------------------------------------------
 

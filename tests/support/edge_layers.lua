@@ -32,6 +32,23 @@ M.layers = {
   SiLU = {"F.silu", plain "SiLU"},
   Tanh = {"F.tanh", plain "Tanh"},
   Sigmoid = {"F.sigmoid", plain "Sigmoid"},
+  ReLU6 = {"F.relu6", plain "ReLU6"},
+  SELU = {"F.selu", plain "SELU"},
+  ELU = {"F.elu/0.5", function() return nn.ELU(0.5) end},
+  Softplus = {"F.softplus/1 5", function() return nn.Softplus(1, 5) end},
+  Mish = {"F.mish", plain "Mish"},
+  Hardtanh = {"F.hardtanh/-2 2.5", function() return nn.Hardtanh(-2, 2.5) end},
+  Hardswish = {"F.hardswish", plain "Hardswish"},
+  Hardsigmoid = {"F.hardsigmoid", plain "Hardsigmoid"},
+  LogSigmoid = {"F.logsigmoid", plain "LogSigmoid"},
+  Identity = {"T.mul/2.5", function()
+    local same = nn.Identity()
+    return function(x) return same(x) * 2.5 end
+  end},
+  ModuleList = {"F.silu", function() return nn.ModuleList {nn.SiLU()}[1] end},
+  Upsample = {"F.interpolate/bilinear 2", function()
+    return nn.Upsample {scale_factor = 2, mode = "bilinear"}
+  end},
   Softmax = {"F.softmax/2", plain "Softmax"},
   LogSoftmax = {"F.log_softmax/2", plain "LogSoftmax"},
   Linear = {"F.linear", function(_, w, b) return with(nn.Linear(3, 2), {weight = w, bias = b}) end},
@@ -55,6 +72,11 @@ M.layers = {
     return nn.CrossEntropyLoss {weight = weight, label_smoothing = 0.3, reduction = "none"}
   end)},
   NLLLoss = {"F.nll_loss/none", loss_of(function() return nn.NLLLoss {reduction = "none"} end)},
+  L1Loss = {"F.l1_loss/none", loss_of(function() return nn.L1Loss {reduction = "none"} end)},
+  SmoothL1Loss = {"F.smooth_l1_loss/2.5", loss_of(function()
+    return nn.SmoothL1Loss {reduction = "none", beta = 2.5}
+  end)},
+  HuberLoss = {"F.huber_loss/0.25", loss_of(function() return nn.HuberLoss {reduction = "none", delta = 0.25} end)},
   MSELoss = {"F.mse_loss/none", loss_of(function() return nn.MSELoss {reduction = "none"} end)},
   BCEWithLogitsLoss = {"F.bce_with_logits/none", loss_of(function()
     return nn.BCEWithLogitsLoss {reduction = "none"}

@@ -42,6 +42,9 @@ row("T.clamp", function(x) return x:clamp(-1, 1) end, 0, 0, unary)
 row("T.clamp/low", function(x) return x:clamp(0) end, 0, 0, unary)
 row("T.clamp/high", function(x) return x:clamp(nil, 2.5) end, 0, 0, unary)
 
+row("T.clamp_min", function(x) return x:clamp_min(-1) end, 0, 0, {elementwise = 1})
+row("T.clamp_max", function(x) return x:clamp_max(2.5) end, 0, 0, {elementwise = 1})
+
 local binary = {elementwise = 2, fused = true}
 method("add sub mul div maximum minimum", 2, 0, binary)
 method("eq ne lt le gt ge", 0, 0, binary)
@@ -67,7 +70,9 @@ for text, s in pairs {["0"] = 0, ["2.5"] = 2.5, inf = math.huge, nan = 0 / 0} do
   row("T.div/" .. text .. "/", function(x) return s / x end, 2, 0, unary)
 end
 
-for _, name in ipairs {"sum", "mean", "max", "min", "argmax", "argmin"} do
+method("nonzero trace outer", 0, 0, {})
+row("T.masked_fill", function(x, mask) return x:masked_fill(mask, 7) end)
+for _, name in ipairs {"sum", "mean", "max", "min", "amax", "amin", "argmax", "argmin", "count_nonzero"} do
   row("T." .. name, function(x) return (x[name](x)) end, 1)
   for d = 1, 2 do
     row(("T.%s/%d"):format(name, d), function(x) return (x[name](x, d)) end, 1)
@@ -76,9 +81,9 @@ end
 for text, p in pairs {["1"] = 1, ["2"] = 2, ["3"] = 3, ["0.5"] = 0.5, inf = math.huge} do
   row("T.norm/" .. text, function(x) return x:norm(p) end, 3)
 end
-for _, name in ipairs {"cumsum", "prod", "logsumexp"} do
+for _, name in ipairs {"cumsum", "cumprod", "prod", "logsumexp"} do
   local ulp = name == "logsumexp" and 4 or 1
-  row("T." .. name, function(x) return x[name](x, name == "cumsum" and 1 or nil) end, ulp, 3e-7)
+  row("T." .. name, function(x) return x[name](x, name:find "^cum" and 1 or nil) end, ulp, 3e-7)
   for d = 1, 2 do
     row(("T.%s/%d"):format(name, d), function(x) return x[name](x, d) end, ulp, 3e-7)
   end
@@ -92,12 +97,24 @@ method("dot", 1, 0, {})
 
 -- The part of a case's name behind the "/" is its list of numbers.
 for name, lists in pairs {flip = {"1", "2 3", "-1 1"}, tile = {"2", "2 1 3", "0 1"},
+  roll = {"1 1", "-2 2", "5 -1", "-7"}, repeat_interleave = {"2 1", "3 -1", "2", "0 2"},
+  diagonal = {"0", "1", "-2", "9"}, diag = {"0", "1", "-2"},
   tril = {"0", "1", "-2", "9"}, triu = {"0", "1", "-2", "9"}} do
   for _, list in ipairs(lists) do
     local numbers = {}
     for word in list:gmatch "%S+" do numbers[#numbers + 1] = tonumber(word) end
     row(("T.%s/%s"):format(name, list), function(x) return x[name](x, unpack(numbers)) end)
   end
+end
+row("T.cumprod/nan", function(x) return x:cumprod(2) end)
+row("T.repeat_interleave/list", function(x) return x:repeat_interleave({2, 0, 1}, 2) end)
+for _, k in ipairs {0, 1, -2} do
+  row("T.diagonal/batch " .. k, function(x) return x:diagonal(k) end)
+  row("T.diag/vector " .. k, function(x) return x:diag(k) end)
+end
+for k, name in ipairs {"first", "second"} do
+  row("atomo.meshgrid/" .. name, function(a, b) return atomo.meshgrid({a, b})[k] * 1 end)
+  row(("atomo.meshgrid/%s xy"):format(name), function(a, b) return atomo.meshgrid({a, b}, "xy")[k] * 1 end)
 end
 row("T.tile/more", function(x) return x:tile {2, 1, 3} end)
 method("tril triu masked_select", 0, 0, {})
@@ -114,6 +131,31 @@ local function activation(names, ulp, abs)
 end
 activation("relu leaky_relu", 1)
 activation("gelu silu tanh sigmoid", 6, 1e-6)
+activation("softplus elu selu mish logsigmoid", 6, 1e-6)
+activation("hardtanh relu6 hardswish hardsigmoid", 2)
+row("F.softplus/2", function(x) return F.softplus(x, 2) end, 6, 1e-6, {elementwise = 1})
+row("F.softplus/1 5", function(x) return F.softplus(x, 1, 5) end, 6, 1e-6, {elementwise = 1})
+row("F.elu/0.5", function(x) return F.elu(x, 0.5) end, 6, 1e-6, {elementwise = 1})
+row("F.hardtanh/-2 2.5", function(x) return F.hardtanh(x, -2, 2.5) end, 0, 0, {elementwise = 1})
+for _, mode in ipairs {"reflect", "circular", "replicate"} do
+  row("F.pad/" .. mode, function(x) return F.pad(x, {2, 1}, mode) end)
+end
+for _, list in ipairs {"1 2", "0 1 2 0", "-1 1", "-1 -1 0 -1", "0 0 1 1 1 0", ""} do
+  local pad = {}
+  for word in list:gmatch "%S+" do pad[#pad + 1] = tonumber(word) end
+  row("F.pad/" .. list, function(x) return F.pad(x, pad) end)
+end
+row("F.pad/value", function(x) return F.pad(x, {1, 1}, "constant", 7) end)
+row("F.one_hot", function(i) return F.one_hot(i, 4) end)
+row("F.one_hot/largest", function(i) return F.one_hot(i) end)
+for name, opts in pairs {["nearest 2"] = {scale_factor = 2}, ["nearest size"] = {size = {3, 2}},
+  ["nearest down"] = {size = {1, 2}}, ["bilinear 2"] = {scale_factor = 2, mode = "bilinear"},
+  ["bilinear size"] = {size = {5, 4}, mode = "bilinear"},
+  ["bilinear 1.5"] = {scale_factor = {1.5, 0.7}, mode = "bilinear"},
+  ["bilinear corners"] = {size = {4, 5}, mode = "bilinear", align_corners = true},
+  ["bilinear corners 1"] = {size = {1, 5}, mode = "bilinear", align_corners = true}} do
+  row("F.interpolate/" .. name, function(x) return F.interpolate(x, opts) end, 8, 1e-6)
+end
 row("F.leaky_relu/0.5", function(x) return F.leaky_relu(x, 0.5) end, 1, 0, {elementwise = 1})
 row("F.gelu/tanh", function(x) return F.gelu(x, "tanh") end, 6, 1e-6, {elementwise = 1})
 for d = 1, 2 do
@@ -149,6 +191,15 @@ loss("nll_loss", "none", {reduction = "none"})
 loss("cross_entropy", "probabilities", {reduction = "none"})
 loss("mse_loss", "none", {reduction = "none"})
 row("F.mse_loss", F.mse_loss, 1)
+for _, name in ipairs {"l1_loss", "smooth_l1_loss", "huber_loss"} do
+  loss(name, "none", {reduction = "none"}, 1)
+  loss(name, "sum", {reduction = "sum"}, 1)
+  row("F." .. name, F[name], 1)
+end
+for _, beta in ipairs {0, 2.5} do
+  loss("smooth_l1_loss", tostring(beta), {reduction = "none", beta = beta}, 1)
+end
+loss("huber_loss", "0.25", {reduction = "none", delta = 0.25}, 1)
 loss("bce_with_logits", "none", {reduction = "none"})
 row("F.bce_with_logits", function(x, t)
   return F.bce_with_logits(x, t, {weight = weight, pos_weight = weight + 1})

@@ -54,6 +54,28 @@ M.operators = {
   {"normalize, cosine_similarity", function(a, b)
     return F.normalize(a):sum(1) * F.cosine_similarity(a, b, {dim = 1})
   end, function() return randn(2, 3), randn(2, 1) end},
+  {"cumprod, amax, amin, diagonal, diag, trace", function(a)
+    local diagonals = a:diagonal(1):sum() * a:diag():square():diag(1):sum() * a:trace()
+    return a:cumprod(1) * a:amax(2, true) + a:amin(1) + diagonals
+  end, function() return atomo.tensor {{0.5, -1.25, 0}, {1.5, 0.75, -0.6}, {-0.3, 0, 2}} end},
+  {"roll, repeat_interleave, masked_fill, unbind, meshgrid, outer", function(a)
+    local y = a:roll(1, 2):repeat_interleave(2, 1):masked_fill(atomo.tensor {0, 1, 0}, 2)
+    local rows = a:unbind()
+    return y * atomo.meshgrid({rows[1], rows[2]})[2]:narrow(1, 1, 1) + rows[1]:outer(rows[2]):sum()
+  end, function() return randn(2, 3) end},
+  {"pad, interpolate", function(x)
+    local y = F.pad(F.pad(x, {0, 1, -1, 1}), {1, 1, 2, 0}, "reflect")
+    return F.interpolate(y, {size = {3, 2}}) * F.interpolate(y, {scale_factor = {1.5, 0.4}, mode = "bilinear"})
+  end, function() return randn(1, 2, 4, 3) end},
+  {"softplus, elu, selu, mish, logsigmoid", function(x)
+    return F.softplus(x, 2) + F.softplus(x) * F.elu(x, 0.7) + F.selu(x) * F.mish(x) + F.logsigmoid(x)
+  end, function() return spread(3, 3) end},
+  {"hardtanh, relu6, hardswish, hardsigmoid", function(x)
+    return F.hardtanh(x, -2.2, 0.8) + F.relu6(x) * F.hardswish(x) + F.hardsigmoid(x)
+  end, function() return spread(3, 3) * 2 end},
+  {"l1_loss, smooth_l1_loss, huber_loss", function(x, t)
+    return F.l1_loss(x, t) + F.smooth_l1_loss(x, t, {beta = 0.5}) + F.huber_loss(x, t, {delta = 2, reduction = "sum"})
+  end, function() return spread(3, 2), atomo.zeros(3, 2) end},
   {"where, std", function(a, b) return atomo.where(atomo.tensor {{1, 0, 1}}, a, b) + b:std() end,
     function() return randn(2, 1), randn(3) end},
   {"changes in place", function(a, b, c)
@@ -179,6 +201,23 @@ M.layers = {
   end,
   Flatten = function() return nn.Flatten(), image() end,
   ReLU = function() return nn.ReLU(), spread(3, 3) end,
+  Identity = function() return nn.Identity(), rows() end,
+  ReLU6 = function() return nn.ReLU6(), spread(3, 3) end,
+  SELU = function() return nn.SELU(), spread(3, 3) end,
+  ELU = function() return nn.ELU(0.5), spread(3, 3) end,
+  Softplus = function() return nn.Softplus(2), rows() end,
+  Mish = function() return nn.Mish(), rows() end,
+  Hardtanh = function() return nn.Hardtanh(-2, 2), spread(3, 3) end,
+  Hardswish = function() return nn.Hardswish(), spread(3, 3) end,
+  Hardsigmoid = function() return nn.Hardsigmoid(), spread(3, 3) end,
+  LogSigmoid = function() return nn.LogSigmoid(), rows() end,
+  Upsample = function() return nn.Upsample {size = {3, 5}, mode = "bilinear"}, image() end,
+  ModuleList = function()
+    local list = nn.ModuleList {nn.Linear(2, 3), nn.Tanh()}
+    local net = nn.Residual(function(x) return list[2](list[1](x)):narrow(2, 1, 2) end)
+    net.list = list
+    return net, rows()
+  end,
   LeakyReLU = function() return nn.LeakyReLU(), spread(3, 3) end,
   GELU = function() return nn.GELU(), rows() end,
   SiLU = function() return nn.SiLU(), rows() end,
@@ -194,6 +233,9 @@ M.layers = {
   Concat = function() return nn.Concat {nn.Linear(2, 2), function(x) return x end}, rows() end,
   CrossEntropyLoss = loss_of(nn.CrossEntropyLoss {label_smoothing = 0.1}, labels),
   NLLLoss = loss_of(nn.NLLLoss {reduction = "sum"}, labels),
+  L1Loss = loss_of(nn.L1Loss(), function() return atomo.full({3, 3}, 9) end),
+  SmoothL1Loss = loss_of(nn.SmoothL1Loss {beta = 0.5}, function() return atomo.full({3, 3}, 9) end),
+  HuberLoss = loss_of(nn.HuberLoss {delta = 20}, function() return atomo.full({3, 3}, 9) end),
   MSELoss = loss_of(nn.MSELoss(), function() return atomo.ones(3, 3) end),
   BCEWithLogitsLoss = loss_of(nn.BCEWithLogitsLoss {pos_weight = atomo.full({3}, 2)}, function()
     return atomo.full({3, 3}, 0.3)

@@ -19,12 +19,30 @@ function F.bce_with_logits(x, target, opts) end
 ---@usage F.global_avg_pool(x):size(2) --> 3
 function F.global_avg_pool(x) end
 
+--- Returns relu6(x + 3) / 6.
+---@param x atomo.Tensor
+---@return atomo.Tensor
+---@usage F.hardsigmoid(atomo.zeros(1)):item() --> 0.5
+function F.hardsigmoid(x) end
+
+--- Returns x relu6(x + 3) / 6.
+---@param x atomo.Tensor
+---@return atomo.Tensor
+---@usage F.hardswish(atomo.tensor {5}):item() --> 5
+function F.hardswish(x) end
+
 --- Returns x - log sum exp(x) over a dimension.
 ---@param x atomo.Tensor
 ---@param dim integer? default: the last
 ---@return atomo.Tensor
 ---@usage F.log_softmax(atomo.zeros(1, 1)):item() --> 0
 function F.log_softmax(x, dim) end
+
+--- Returns x tanh(softplus(x)).
+---@param x atomo.Tensor
+---@return atomo.Tensor
+---@usage F.mish(atomo.zeros(1)):item() --> 0
+function F.mish(x) end
 
 --- Returns max(x, 0).
 ---@param x atomo.Tensor

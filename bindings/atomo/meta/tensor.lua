@@ -27,6 +27,20 @@ function Tensor:add(b) end
 ---@usage t:clone():add_(1):get(1, 1) --> 2
 function Tensor:add_(b) end
 
+--- Returns the maximum, without positions; elements equal to it share its gradient.
+---@param dim integer? default: over all elements
+---@param keepdim boolean? true: keep the dimension with size 1
+---@return atomo.Tensor
+---@usage t:amax(1):get(1) --> 3
+function Tensor:amax(dim, keepdim) end
+
+--- Returns the minimum, without positions; elements equal to it share its gradient.
+---@param dim integer? default: over all elements
+---@param keepdim boolean? true: keep the dimension with size 1
+---@return atomo.Tensor
+---@usage t:amin(1):get(2) --> 2
+function Tensor:amin(dim, keepdim) end
+
 --- Returns the 1-based position of the maximum.
 ---@param dim integer? default: over all elements
 ---@param keepdim boolean? true: keep the dimension with size 1

@@ -1,6 +1,8 @@
---- Layers without parameters: elementwise activations, Softmax and LogSoftmax along one dimension, Dropout, Dropout2d.
+--- Layers without parameters: Identity, elementwise activations, Softmax and LogSoftmax along one dimension, Dropout,
+-- Dropout2d.
 local f = require "atomo.ffi"
 local brief = require "atomo.core.brief"
+local T = require "atomo.tensor"
 local F = require "atomo.nn.functional"
 local number = require "atomo.core.number"
 local O = require "atomo.tensor.check_options"
@@ -16,10 +18,45 @@ local function layer(name, fn)
   function class:forward(x) return fn(x) end
   M[name] = class
 end
+layer("Identity", function(x) return x end)
 layer("ReLU", function(x) return F.relu(x) end)
 layer("SiLU", function(x) return F.silu(x) end)
 layer("Tanh", function(x) return F.tanh(x) end)
 layer("Sigmoid", function(x) return F.sigmoid(x) end)
+layer("ReLU6", function(x) return F.relu6(x) end)
+layer("SELU", function(x) return F.selu(x) end)
+layer("Mish", function(x) return F.mish(x) end)
+layer("Hardswish", function(x) return F.hardswish(x) end)
+layer("Hardsigmoid", function(x) return F.hardsigmoid(x) end)
+layer("LogSigmoid", function(x) return F.logsigmoid(x) end)
+
+--- Makes a layer of fn(x, option, ...). options: {{name, default}, ...}, numbers given in this order; the layer tries
+--- fn when it is made, so that an error names that line.
+local function with_numbers(name, fn, options)
+  local class = Module:extend(name)
+  function class:init(...)
+    local given = select("#", ...)
+    if given > #options then
+      f.raise(("%s: got %d arguments, it takes %d (%s first)"):format(name, given, #options, options[1][1]))
+    end
+    for i, option in ipairs(options) do
+      local v = (select(i, ...))
+      if v == nil then v = option[2] end
+      self[option[1]] = v
+    end
+    self:forward(T.zeros(1))
+  end
+  function class:forward(x) return fn(x, self[options[1][1]], options[2] and self[options[2][1]]) end
+  function class:describe()
+    local texts = {}
+    for i, option in ipairs(options) do texts[i] = ("%s=%g"):format(option[1], self[option[1]]) end
+    return table.concat(texts, ", ")
+  end
+  M[name] = class
+end
+with_numbers("Softplus", F.softplus, {{"beta", 1}, {"threshold", 20}})
+with_numbers("ELU", F.elu, {{"alpha", 1}})
+with_numbers("Hardtanh", F.hardtanh, {{"min_val", -1}, {"max_val", 1}})
 
 --- nn.LeakyReLU(negative_slope = 0.01)
 ---@param negative_slope number?

@@ -1,4 +1,4 @@
---- Containers of modules: Sequential, Residual and Concat.
+--- Containers of modules: Sequential, ModuleList, Residual and Concat.
 local f = require "atomo.ffi"
 local brief = require "atomo.core.brief"
 local length = require "atomo.core.list"
@@ -34,20 +34,23 @@ local function entries(self)
   return n
 end
 
---- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): applies the entries in turn, each a module or a function of a
---- tensor.
----@param ... atomo.Module|function the entries, or one list of them
----@usage nn.Sequential {nn.Flatten(), nn.Linear(192, 10)} (x):size(2) --> 10
-function Sequential:init(...)
+--- Adds the entries, or those of one list, to a container.
+local function add_all(self, who, ...)
   local layers = ...
   if is_module(layers) or type(layers) ~= "table" then layers = {...} end
   local largest = 0
   for k in pairs(layers) do
-    if type(k) ~= "number" then raise(("Sequential: key '%s', expected a list of modules"):format(brief(k))) end
+    if type(k) ~= "number" then raise(("%s: key '%s', expected a list of modules"):format(who, brief(k))) end
     largest = math.max(largest, k)
   end
   for i = 1, largest do self:add(layers[i]) end
 end
+
+--- nn.Sequential{a, b, c} or nn.Sequential(a, b, c): applies the entries in turn, each a module or a function of a
+--- tensor.
+---@param ... atomo.Module|function the entries, or one list of them
+---@usage nn.Sequential {nn.Flatten(), nn.Linear(192, 10)} (x):size(2) --> 10
+function Sequential:init(...) add_all(self, "Sequential", ...) end
 
 --- Appends a layer; returns self.
 function Sequential:add(layer)
@@ -62,6 +65,31 @@ function Sequential:forward(x)
 end
 
 M.Sequential = Sequential
+
+---@class atomo.ModuleList: atomo.Module
+local ModuleList = Module:extend "ModuleList"
+
+--- nn.ModuleList{a, b, c} or nn.ModuleList(a, b, c): a list whose entries, list[1] to list[#list], are parts of the
+--- module that holds it. A plain table in a field of a module does the same. It has no forward: call the entries.
+---@param ... atomo.Module the entries, or one list of them
+---@usage #nn.ModuleList {nn.ReLU(), nn.Linear(2, 2)} --> 2
+function ModuleList:init(...) add_all(self, "ModuleList", ...) end
+
+--- Appends a module; returns self. append is another name.
+function ModuleList:add(layer)
+  if not is_module(layer) then
+    raise(("ModuleList: entry %d is a %s, expected a module"):format(#self + 1, type(layer)))
+  end
+  self[#self + 1] = layer
+  return self
+end
+ModuleList.append = ModuleList.add
+
+function ModuleList:forward(_)
+  raise "ModuleList: it has no forward; call its entries: for i = 1, #list do x = list[i](x) end, or use nn.Sequential"
+end
+
+M.ModuleList = ModuleList
 
 ---@class atomo.Residual: atomo.Module
 local Residual = Module:extend "Residual"

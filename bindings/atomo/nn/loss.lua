@@ -19,6 +19,9 @@ end
 loss("CrossEntropyLoss", "cross_entropy")
 loss("NLLLoss", "nll_loss")
 loss("MSELoss", "mse_loss")
+loss("L1Loss", "l1_loss")
+loss("SmoothL1Loss", "smooth_l1_loss")
+loss("HuberLoss", "huber_loss")
 loss("BCEWithLogitsLoss", "bce_with_logits")
 
 return M

@@ -1,4 +1,4 @@
---- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool over [N,H,W,C].
+--- nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.GlobalAvgPool, nn.Upsample over [N,H,W,C].
 local F = require "atomo.nn.functional"
 local O = require "atomo.tensor.check_options"
 local window = require "atomo.nn.functional.window"
@@ -42,7 +42,21 @@ end
 function AdaptiveAvgPool2d:forward(x) return F.adaptive_avg_pool2d(x, self.output_size) end
 function AdaptiveAvgPool2d:describe() return ("output_size=(%d, %d)"):format(unpack(self.output_size)) end
 
+--- nn.Upsample{scale_factor = 2} or {size = {h, w}}: a layer of F.interpolate, which describes the options.
+---@param opts {size: any, scale_factor: any, mode: "nearest"|"bilinear"|nil, align_corners: boolean?}
+---@param ... nil refused
+---@usage nn.Upsample {scale_factor = 2} (x):size(2) --> 16
+local Upsample = Module:extend "Upsample"
+function Upsample:init(opts, ...)
+  O.none("Upsample", ...)
+  window.resizing("Upsample", opts)
+  self.opts = opts
+end
+function Upsample:forward(x) return F.interpolate(x, self.opts) end
+function Upsample:describe() return ("mode='%s'"):format(self.opts.mode or "nearest") end
+
 return {
+  Upsample = Upsample,
   MaxPool2d = pool("MaxPool2d", "max_pool2d", F.max_pool2d),
   AvgPool2d = pool("AvgPool2d", "avg_pool2d", F.avg_pool2d),
   AdaptiveAvgPool2d = AdaptiveAvgPool2d,

@@ -199,5 +199,26 @@ end
 ---@return atomo.Tensor
 ---@usage atomo.zeros_like(atomo.ones(2)):sum():item() --> 0
 function T.zeros_like(t) return T.empty_like(T.expect(t, "zeros_like: tensor")):zero_() end
+--- Makes a tensor of ones of the same shape and dtype.
+---@param t atomo.Tensor
+---@return atomo.Tensor
+---@usage atomo.ones_like(atomo.zeros(2)):sum():item() --> 2
+function T.ones_like(t) return T.empty_like(T.expect(t, "ones_like: tensor")):fill_(1) end
+--- Makes a tensor of the same shape and dtype with one value in every element.
+---@param t atomo.Tensor
+---@param value number
+---@return atomo.Tensor
+---@usage atomo.full_like(atomo.zeros(2), 3):sum():item() --> 6
+function T.full_like(t, value) return T.empty_like(T.expect(t, "full_like: tensor")):fill_(value) end
+--- Makes a tensor of uniform random numbers in [0, 1) of the same shape.
+---@param t atomo.Tensor
+---@return atomo.Tensor f32
+---@usage atomo.rand_like(atomo.zeros(2)):numel() --> 2
+function T.rand_like(t) return T.rand(T.expect(t, "rand_like: tensor"):shape()) end
+--- Makes a tensor of normal random numbers of mean 0 and standard deviation 1 of the same shape.
+---@param t atomo.Tensor
+---@return atomo.Tensor f32
+---@usage atomo.randn_like(atomo.zeros(2)):numel() --> 2
+function T.randn_like(t) return T.randn(T.expect(t, "randn_like: tensor"):shape()) end
 
 return T

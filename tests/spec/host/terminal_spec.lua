@@ -27,11 +27,11 @@ describe("the prompt on a terminal", function()
     local out, code = spawn.host {"-e", [[
       local complete = require "atomo.host.prompt".complete
       atomo, t = require "atomo", require "atomo".ones(2)
-      for _, word in ipairs {"t:su", "t.h", "atomo.schedule.co", "wh", "nope.x", "t.zz", "(t).x", "atomo.F.relu"} do
+      for _, word in ipairs {"t:su", "t.h", "atomo.schedule.co", "wh", "nope.x", "t.zz", "(t).x", "atomo.F.silu"} do
         print(table.concat(complete(word), " "))
       end]]}
     assert.equal("t:su t:sub t:sub_ t:sum\nt.h\natomo.schedule.co atomo.schedule.constant atomo.schedule.cosine\n" ..
-      "while\n\n\n\natomo.F.relu\n", out)
+      "while\n\n\n\natomo.F.silu\n", out)
     assert.equal(0, code)
   end)
 

@@ -62,6 +62,7 @@ describe("every name that numbers go through", function()
       moves = "bytes cat clone contiguous copy_ data detach dim dtype element_size expand flatten get index_select " ..
         "is_contiguous item keep narrow numel permute reshape save_npy select set shape size squeeze t to totable " ..
         "transpose unsqueeze view",
+      ["rearranging_spec"] = "allclose equal unbind",
       ["selecting_spec, sums_spec"] = "argsort chunk gather sort split std topk var where",
       ["in place or converting: edges_inplace_spec"] = "abs_ add_ axpy_ clamp_ div_ exp_ fill_ float int log_ " ..
         "maximum_ minimum_ mul_ neg_ pow_ relu_ sigmoid_ sqrt_ sub_ tanh_ zero_",

@@ -73,6 +73,18 @@ Tensor.clamp = func {
   end,
 }
 
+--- Returns the elements, those below lo as lo.
+---@param lo number
+---@return atomo.Tensor
+---@usage t:clamp_min(2):get(1, 1) --> 2
+function Tensor:clamp_min(lo) return Tensor.clamp(self, number.expect(lo, "clamp_min: lower bound")) end
+
+--- Returns the elements, those above hi as hi.
+---@param hi number
+---@return atomo.Tensor
+---@usage t:clamp_max(2):get(2, 2) --> 2
+function Tensor:clamp_max(hi) return Tensor.clamp(self, nil, number.expect(hi, "clamp_max: upper bound")) end
+
 -- In-place forms of the elementwise functions: t:exp_() and so on.
 for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_SQRT, abs_ = C.ATOMO_ABS,
   neg_ = C.ATOMO_NEG, relu_ = C.ATOMO_RELU, tanh_ = C.ATOMO_TANH, sigmoid_ = C.ATOMO_SIGMOID} do

@@ -4,7 +4,7 @@ for _, part in ipairs {"arithmetic", "functions", "reduce", "norm", "scan", "pro
 end
 local M = require "atomo.autograd.ops.views" -- cat, stack
 require "atomo.autograd.ops.statistics"
-for _, part in ipairs {"select", "einsum", "rearrange", "scatter", "logic"} do
+for _, part in ipairs {"select", "einsum", "rearrange", "scatter", "logic", "diagonals"} do
   for name, fn in pairs(require("atomo.autograd.ops." .. part)) do M[name] = fn end
 end
 require "atomo.autograd.ops.linalg"

@@ -1,4 +1,5 @@
---- Elements in another order or number: flip, tile; triangles of matrices: tril, triu. All return copies.
+--- Elements in another order or number: flip, roll, tile, repeat_interleave; triangles of matrices: tril, triu. All
+-- return copies.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local length = require "atomo.core.list"
@@ -32,6 +33,45 @@ function Tensor:flip(...)
     y = y:index_select(d, index_of(n, function(i) return n + 1 - i end))
   end
   return y
+end
+
+--- Returns a copy with the elements moved by `shift` places along dim; those that leave at one end enter at the other.
+---@param shift integer  negative: towards the beginning
+---@param dim integer?   default: along all elements, in row-major order
+---@return atomo.Tensor
+---@usage t:roll(1, 2):get(1, 1) --> 2
+function Tensor:roll(shift, dim)
+  T.self_handle(self)
+  if type(shift) == "table" then raise "roll: one dimension at a time: t:roll(1, 1):roll(2, 2)" end
+  shift = number.expect_whole(shift, "roll: shift")
+  if dim == nil then return self:reshape(-1):roll(shift, 1):reshape(self:shape()) end
+  local d = dimension(self, dim, "roll") + 1
+  local n = self:size(d)
+  return self:index_select(d, index_of(n, function(i) return (i - 1 - shift) % n + 1 end))
+end
+
+--- Returns a copy with every slice along dim `times` times in a row: 1 2 gives 1 1 2 2.
+---@param times integer|integer[]  one number, or one for each slice
+---@param dim integer?  default: of all elements, in row-major order
+---@return atomo.Tensor
+---@usage t:repeat_interleave(2, 1):size(1) --> 4
+function Tensor:repeat_interleave(times, dim)
+  T.self_handle(self)
+  if dim == nil then return self:reshape(-1):repeat_interleave(times, 1) end
+  local d = dimension(self, dim, "repeat_interleave") + 1
+  local n = self:size(d)
+  if type(times) ~= "table" then
+    local count = number.expect_whole(times, "repeat_interleave: times", 0)
+    return self:index_select(d, index_of(n * count, function(i) return math.floor((i - 1) / count) + 1 end))
+  end
+  local given, at = length(times, "repeat_interleave: times"), {}
+  if given ~= n then
+    raise(("repeat_interleave: %d numbers for dimension %d, which has %d"):format(given, d, n))
+  end
+  for i = 1, n do
+    for _ = 1, number.expect_whole(times[i], ("repeat_interleave: number %d"):format(i), 0) do at[#at + 1] = i end
+  end
+  return self:index_select(d, index_of(#at, function(i) return at[i] end))
 end
 
 --- Returns copies side by side: t:tile(2, 3) has t twice along the first dimension and three times along the second.

@@ -1,4 +1,4 @@
---- Reductions: sum, mean, max, min, argmax, argmin, dot.
+--- Reductions: sum, mean, max, min, amax, amin, argmax, argmin, dot.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.autograd.ops.kernels"
@@ -97,6 +97,32 @@ local function extreme(name, op, arg_op)
 end
 extreme("max", C.ATOMO_MAX_OF, C.ATOMO_ARGMAX)
 extreme("min", C.ATOMO_MIN_OF, C.ATOMO_ARGMIN)
+
+--- Makes amax or amin: the values of max or min along a dimension, whose gradient equal elements share evenly.
+local function shared_extreme(name, op, of_all)
+  local apply = func {
+    name = name,
+    forward = function(ctx, t, d)
+      local y = reduce(op, t, d, true)
+      ctx:save(t, y:detach())
+      return y
+    end,
+    backward = function(ctx, g)
+      local t, y = ctx:saved()
+      local equal = binary(C.ATOMO_EQ, t, y)
+      return binary(C.ATOMO_MUL, equal, binary(C.ATOMO_DIV, g, reduce(C.ATOMO_SUM, equal, ctx.inputs[2], true)))
+    end,
+  }
+  Tensor[name] = function(self, dim, keepdim)
+    check_flag(name, keepdim)
+    if dim == nil then return of_all(self, nil, keepdim) end
+    local d = dimension(self, dim, name)
+    local y = apply(self, d)
+    return keepdim and y or y:squeeze(d + 1)
+  end
+end
+shared_extreme("amax", C.ATOMO_MAX_OF, Tensor.max)
+shared_extreme("amin", C.ATOMO_MIN_OF, Tensor.min)
 
 local result = ffi.new "double[1]"
 

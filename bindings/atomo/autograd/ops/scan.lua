@@ -1,4 +1,4 @@
---- cumsum and prod.
+--- cumsum, cumprod and prod.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local K = require "atomo.autograd.ops.kernels"
@@ -25,6 +25,31 @@ local cumsum = func {
 function Tensor:cumsum(dim)
   if T.self_handle(self).ndim == 0 then return self:view(1):cumsum(dim):view {} end
   return cumsum(self, dimension(self, dim, "cumsum"))
+end
+
+local cumprod = func {
+  name = "cumprod",
+  forward = function(ctx, t, d)
+    local o = out()
+    check(C.atomo_cumprod(t.h, d, o))
+    ctx:save(t)
+    return wrap(o[0])
+  end,
+  backward = function(ctx, g)
+    local o = out()
+    check(C.atomo_cumprod_backward(ctx:saved():contiguous().h, ctx.inputs[2], g:contiguous().h, o))
+    return wrap(o[0])
+  end,
+}
+
+--- Returns the running products along dim: element i is the product of the first i. i32 and u8 give i32; raises if a
+--- product does not fit.
+---@param dim integer
+---@return atomo.Tensor  in this tensor's shape
+---@usage t:cumprod(1):get(2, 2) --> 8
+function Tensor:cumprod(dim)
+  if T.self_handle(self).ndim == 0 then return self:view(1):cumprod(dim):view {} end
+  return cumprod(self, dimension(self, dim, "cumprod"))
 end
 
 local prod = func {

@@ -1,4 +1,4 @@
---- Selecting elements: where, gather, sort, argsort, topk; and lists of views: split, chunk.
+--- Selecting elements: where, masked_fill, gather, sort, argsort, topk; and lists of views: split, chunk, unbind.
 -- Dimensions and indices count from 1; negative dimensions from the end.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -72,6 +72,18 @@ end
 ---@return atomo.Tensor
 ---@usage t:where(t:gt(2), 0):get(1, 1) --> 0
 function Tensor:where(condition, other) return M.where(condition, self, other) end
+
+--- Returns value where mask is not 0, this tensor elsewhere.
+---@param mask atomo.Tensor   of any dtype, as t:gt(0) makes it; broadcasts
+---@param value number|atomo.Tensor  a tensor broadcasts, and has this tensor's dtype
+---@return atomo.Tensor
+---@usage t:masked_fill(t:gt(2), 0):sum():item() --> 3
+function Tensor:masked_fill(mask, value)
+  T.expect(self, "masked_fill: tensor")
+  T.expect(mask, "masked_fill: mask")
+  if not is_tensor(value) then number.expect(value, "masked_fill: value") end
+  return M.where(mask, value, self)
+end
 
 -- ---- gather --------------------------------------------------------------------------------------------------------
 
@@ -205,6 +217,16 @@ function Tensor:chunk(chunks, dim)
     return parts(self, d, sizes)
   end
   return parts(self, d, even(n, math.ceil(n / count)))
+end
+
+--- Returns a list of the slices along dim, views with one dimension less.
+---@param dim integer?  default 1
+---@return atomo.Tensor[]
+---@usage t:unbind()[2]:get(1) --> 3
+function Tensor:unbind(dim)
+  local d, list = dimension(self, dim == nil and 1 or dim, "unbind") + 1, {}
+  for i = 1, self:size(d) do list[i] = self:select(d, i) end
+  return list
 end
 
 return M

@@ -290,7 +290,7 @@ end
 -- ---- the other files of this folder ------------------------------------------------------------------------------
 
 for _, part in ipairs {"activation", "attention", "conv_transpose", "dropout", "embedding", "linear_cross_entropy",
-  "loss", "normalize", "similarity", "softmax"} do
+  "loss", "normalize", "pad", "similarity", "softmax"} do
   for name, operator in pairs(require("atomo.nn.functional." .. part)) do F[name] = operator end
 end
 for name, operator in pairs(require "atomo.nn.functional.recurrent"(F.linear)) do F[name] = operator end

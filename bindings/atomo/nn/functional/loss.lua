@@ -174,6 +174,61 @@ function F.mse_loss(x, target, opts)
   return counted.note(mse(x, target, reduction), reduction, x:numel())
 end
 
+local l1 = pair_loss("l1_loss", C.ATOMO_L1)
+local smooth_l1 = pair_loss("smooth_l1_loss", C.ATOMO_SMOOTH_L1)
+local huber = pair_loss("huber_loss", C.ATOMO_HUBER)
+
+--- Mean of |x - target|. opts: reduction = "mean", "sum" or "none".
+---@param x atomo.Tensor
+---@param target atomo.Tensor of x's shape
+---@param opts {reduction: "mean"|"sum"|"none"|nil}?
+---@return atomo.Tensor
+---@usage F.l1_loss(atomo.full({2}, 3), atomo.zeros(2)):item() --> 3
+function F.l1_loss(x, target, opts)
+  opts = opts or plain
+  check_options("l1_loss", opts, pair_options)
+  local reduction = S.reduction("l1_loss", opts)
+  return counted.note(l1(x, target, reduction), reduction, x:numel())
+end
+
+--- Returns the loss of op, whose errors change from squares to lines at opts[name] (default 1).
+local function smooth(who, op, name, x, target, opts)
+  local reduction, at = S.reduction(who, opts), opts[name] or 1
+  T.expect(x, who .. ": input", "f32")
+  return counted.note(op(x, target, reduction, nil, at ~= 1 and T.full(x:shape(), at) or nil), reduction, x:numel())
+end
+
+local smooth_options = {beta = O.number(0)}
+local huber_options = {delta = function(v)
+  return not (type(v) == "number" and v > 0 and v < math.huge) and "a number above 0" or nil
+end}
+
+--- Mean of d^2 / (2 beta) where d = |x - target| is below beta, else of d - beta / 2. opts: beta = 1 (0: F.l1_loss);
+--- reduction.
+---@param x atomo.Tensor
+---@param target atomo.Tensor of x's shape
+---@param opts {beta: number?, reduction: "mean"|"sum"|"none"|nil}?
+---@return atomo.Tensor
+---@usage F.smooth_l1_loss(atomo.full({2}, 3), atomo.zeros(2)):item() --> 2.5
+function F.smooth_l1_loss(x, target, opts)
+  opts = opts or plain
+  check_options("smooth_l1_loss", opts, pair_options, smooth_options)
+  return smooth("smooth_l1_loss", smooth_l1, "beta", x, target, opts)
+end
+
+--- Mean of d^2 / 2 where d = |x - target| is below delta, else of delta (d - delta / 2). opts: delta = 1, above 0;
+--- reduction.
+---@param x atomo.Tensor
+---@param target atomo.Tensor of x's shape
+---@param opts {delta: number?, reduction: "mean"|"sum"|"none"|nil}?
+---@return atomo.Tensor
+---@usage F.huber_loss(atomo.full({2}, 3), atomo.zeros(2), {delta = 2}):item() --> 4
+function F.huber_loss(x, target, opts)
+  opts = opts or plain
+  check_options("huber_loss", opts, pair_options, huber_options)
+  return smooth("huber_loss", huber, "delta", x, target, opts)
+end
+
 --- Returns opts[name], detached and broadcast to x's shape; nil if absent.
 local function repeated(name, opts, x)
   local w = opts[name]
@@ -232,6 +287,7 @@ end
 
 --- Raises unless opts are options of the loss function F[name]. The loss layers call this when they are made.
 local rules = {cross_entropy = {label_options, smoothing}, nll_loss = {label_options}, mse_loss = {pair_options},
+  l1_loss = {pair_options}, smooth_l1_loss = {pair_options, smooth_options}, huber_loss = {pair_options, huber_options},
   bce_with_logits = {pair_options, bce_options}}
 function F.check_loss(layer, name, opts) check_options(layer, opts, unpack(rules[name])) end
 

@@ -1,4 +1,5 @@
---- Checks kernel, stride, padding, dilation and groups, and stores them in the C struct atomo_window.
+--- Checks kernel, stride, padding, dilation and groups, and stores them in the C struct atomo_window. Checks the
+-- options of F.interpolate.
 local f = require "atomo.ffi"
 local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
@@ -124,6 +125,32 @@ function M.pooling(layer, kernel, opts)
   end
   w.ceil_mode = opts.ceil_mode and 1 or 0
   return w
+end
+
+local resize_options = {size = true, scale_factor = true, mode = O.one_of("nearest", "bilinear"),
+  align_corners = O.flag}
+
+--- Reads the options of F.interpolate: returns size or scale_factor for height and for width, and whether it is the
+--- latter.
+function M.resizing(who, opts)
+  O.check(who, opts, resize_options)
+  if opts.align_corners ~= nil and opts.mode ~= "bilinear" then raise(who .. ": align_corners is of mode bilinear") end
+  if (opts.size == nil) == (opts.scale_factor == nil) then
+    raise(who .. ": expected one of the options size and scale_factor")
+  end
+  if opts.size ~= nil then
+    local h, w = pair(who, "size", opts.size, nil, 1)
+    return h, w, false
+  end
+  local s = opts.scale_factor
+  local sh, sw = s, s
+  if type(s) == "table" then sh, sw = s[1], s[2] end
+  for _, v in ipairs {sh or false, sw or false} do
+    if type(v) ~= "number" or not (v > 0 and v < math.huge) then
+      raise(("%s: scale_factor is %s, expected a number above 0, or {height, width}"):format(who, brief(v)))
+    end
+  end
+  return sh, sw, true
 end
 
 return M
