@@ -1,5 +1,6 @@
---- Unknown names of a module, such as nn.Conv3d, are errors that say which name is nearest.
+--- Unknown names of a module, such as nn.Conv3d, are errors that say what to write, or which name is nearest.
 local brief = require "atomo.core.brief"
+local instead = require "atomo.core.instead"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
 
@@ -32,9 +33,11 @@ local M = {}
 ---@param what string  the module in errors: "nn"
 ---@param key any
 function M.unknown(what, key, ...)
+  local text = instead[what] and instead[what][key] or what == "atomo" and instead.tensor[key]
+  if text then raise(("%s.%s: there is no such name; write %s"):format(what, brief(key), text)) end
   local names = names_of(...)
   local near = type(key) == "string" and nearest(key, names)
-  local text = near and ("did you mean '%s'?"):format(near) or ("it has %s"):format(table.concat(names, ", "))
+  text = near and ("did you mean '%s'?"):format(near) or ("it has %s"):format(table.concat(names, ", "))
   raise(("%s.%s: there is no such name (%s)"):format(what, brief(key), text))
 end
 

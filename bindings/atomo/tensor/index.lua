@@ -5,6 +5,7 @@
 local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local suggest = require "atomo.core.suggest"
+local instead = require("atomo.core.instead").tensor
 local raise = require("atomo.ffi").raise
 local Tensor = T.Tensor
 
@@ -13,29 +14,6 @@ local public = {"requires_grad", "grad"}
 local known = {h = true, node = true, slot = true, requires_grad = true, grad = true, base = true, link = true,
   seen = true, rebased = true, count = true, kept = true, passed = true, guarded = true, shared = true, refs = true,
   version = true, is_parameter = true, leaf = true, borrowed = true}
-
--- What to write for names of PyTorch and NumPy that are not offered.
-local instead = {
-  T = "t:t() of a matrix, or t:transpose(i, j)", mT = "t:transpose(-2, -1)", ndim = "t:dim()", ndimension = "t:dim()",
-  nelement = "t:numel()", device = "nothing: tensors are in main memory", cuda = "nothing: tensors are in main memory",
-  cpu = "nothing: tensors are in main memory", astype = 't:to("i32")', type = "t:dtype()", long = "t:int()",
-  double = "t:float()", half = 't:to("f16")', bfloat16 = 't:to("bf16")', tolist = "t:totable()",
-  numpy = "t:totable(), t:data() or t:save_npy(path)",
-  mm = "t:matmul(u)", bmm = "t:matmul(u)", mv = "t:matmul(u)", swapaxes = "t:transpose(i, j)",
-  unbind = "t:split(1, dim)",
-  masked_fill = "atomo.where(mask, value, t)", softmax = "atomo.F.softmax(t)", log_softmax = "atomo.F.log_softmax(t)",
-  is_leaf = "t.requires_grad", len = "t:size(1)", item_ = "t:item()", random_ = "t:uniform_(lo, hi)",
-  ["repeat"] = "t:tile(...), since repeat is a word of Lua", repeatTensor = "t:tile(...)",
-  repeat_interleave = "t:index_select(dim, index)", expand_as = "t:expand(u:shape())", view_as = "t:view(u:shape())",
-  type_as = "t:to(u:dtype())", clip = "t:clamp(lo, hi)", clip_ = "t:clamp_(lo, hi)", fmod = "t:remainder(u), or t % u",
-  floor_divide = "(t / u):floor()", amax = "t:max(dim)", amin = "t:min(dim)", any = "t:ne(0):sum():item() > 0",
-  all = "t:eq(0):sum():item() == 0", equal = "t:ne(u):sum():item() == 0", rsqrt = "t:sqrt():reciprocal()",
-  allclose = "(t - u):abs():max():item() <= tolerance", log2 = "t:log() / math.log(2)", tan = "t:sin() / t:cos()",
-  log10 = "t:log() / math.log(10)", outer = 'atomo.einsum("i,j->ij", t, u)', ger = 'atomo.einsum("i,j->ij", t, u)',
-  masked_fill_ = "t:copy_(atomo.where(mask, value, t))", addmm = "t + a:matmul(b)", baddbmm = "t + a:matmul(b)",
-  bincount = "atomo.zeros(n):index_add_(1, index, atomo.ones(index:size(1)))", movedim = "t:permute(...)",
-  scatter_ = "t:scatter_add_(dim, index, u), on a t of zeros", nansum = "atomo.where(t:isnan(), 0, t):sum()",
-}
 
 local function element(key)
   if type(key) == "number" then return ("t[%s]"):format(brief(key)) end
