@@ -25,8 +25,10 @@ local function wrong(text)
   return 2
 end
 
---- Returns the path of a folder without "..", for texts.
-local function plain_path(folder) return (probe.run("cd " .. probe.quote(folder) .. " && pwd -P"):gsub("\n$", "")) end
+--- Returns the path of a folder without "..", for texts. -P: ".." of a link leads to its target's folder, as open does.
+local function plain_path(folder)
+  return (probe.run("cd -P " .. probe.quote(folder) .. " && pwd -P"):gsub("\n$", ""))
+end
 
 --- Writes the file. Returns the exit code.
 ---@param args string[]  kind and name

@@ -55,6 +55,22 @@ describe("atomo-lua new", function()
     end)
   end)
 
+  spec("names scripts that are there, as what to run next", function()
+    in_folder(function(run)
+      local count = 0
+      for kind in ("train basis model"):gmatch "%S+" do
+        local out, code = run(("ATOMO new %s my_%s"):format(kind, kind))
+        assert.equal(0, code, out)
+        assert.is_nil(out:find("cd:", 1, true), out)
+        for path in out:gmatch "(/[^ ]+%.lua)" do
+          count = count + 1
+          assert(io.open(path), path):close()
+        end
+      end
+      assert.equal(3, count)
+    end)
+  end)
+
   spec("refuses to overwrite, and names what is wrong", function()
     in_folder(function(run)
       for command, want in pairs {
