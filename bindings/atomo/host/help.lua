@@ -56,12 +56,20 @@ local function describe_fields(x)
   return #lines > 0 and table.concat(lines, "\n") or ("a %s without named fields"):format(type(x))
 end
 
---- Returns the global value of a dotted name; or nil and a text that says which name is not there.
+--- Returns value[part]; nil if it is an error to read it.
+local function field_of(value, part)
+  local ok, field = pcall(function() return value[part] end)
+  return ok and field or nil
+end
+
+--- Returns the value of a dotted name, of a global or, as the documents write "nn.Linear", of a field of atomo; or nil
+--- and a text that says which name is not there.
 local function named(name)
   local value, path = _G, "the globals"
   for part in name:gmatch "[^.:]+" do
-    local ok, field = pcall(function() return value[part] end)
-    if not ok or field == nil then return nil, ("%s: there is no %s in %s"):format(name, part, path) end
+    local field = field_of(value, part)
+    if field == nil and value == _G then field = field_of(package.loaded.atomo, part) end
+    if field == nil then return nil, ("%s: there is no %s in %s"):format(name, part, path) end
     value, path = field, part
   end
   return value
