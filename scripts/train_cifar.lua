@@ -60,7 +60,10 @@ end
 local threads = script.begin(opts)
 if opts.conv ~= "default" then atomo.nn.set_conv_engine(opts.conv) end
 local data = atomo.data.open(opts.data, opts.data == "" and {train = opts.train_images} or nil)
-if not data.classes then error("train_cifar.lua: the data have no classes, see docs/data.md for regression", 0) end
+if not data.classes then
+  error("train_cifar.lua: the data have no classes, see docs/data.md for regression" .. (data.train.get and
+    "; a set of your own has their number in its field classes" or ""), 0)
+end
 if not data.test then data.train, data.test = atomo.data.split(data.train, opts.test_share) end
 local model = models.open(opts.model, {classes = data.classes, shape = data.shape})
 local are_images = data.train.images ~= nil or data.train.get ~= nil and #data.shape == 3

@@ -6,6 +6,7 @@ local O = require "atomo.tensor.check_options"
 local npy = require "atomo.tensor.npy"
 local files = require "atomo.data.files"
 local sets = require "atomo.data.set"
+local by_file = require "atomo.data.by_file"
 local C, check, raise = f.C, f.check, f.raise
 
 local M = {}
@@ -37,8 +38,8 @@ local function as_images(x, layout, from)
   if layout == "NHW" then x = x:contiguous():view(x:size(1), x:size(2), x:size(3), 1) end
   if layout == "NCHW" then x = x:permute(1, 3, 4, 2):contiguous() end
   if x:size(4) > 8 then
-    raise(("data: %s: X is %s, images of %d channels, at most 8: for [n,c,h,w] say layout = 'NCHW'"):format(from,
-      T.shape_text(x), x:size(4)))
+    raise(("data: %s: X is %s, images of %d channels, at most 8: for [n,c,h,w] say layout = 'NCHW' (%s)"):format(
+      from, T.shape_text(x), x:size(4), by_file "layout = 'NCHW'"))
   end
   return x
 end

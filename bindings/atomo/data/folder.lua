@@ -6,6 +6,7 @@ local O = require "atomo.tensor.check_options"
 local number = require "atomo.core.number"
 local files = require "atomo.data.files"
 local sets = require "atomo.data.set"
+local by_file = require "atomo.data.by_file"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
 local M = {}
@@ -86,8 +87,8 @@ local function common_shape(paths, options, like)
     check(C.atomo_image_size(path, size))
     if not h then h, w, first = tonumber(size[0]), tonumber(size[1]), path end
     if not options.size and (size[0] ~= h or size[1] ~= w) then
-      raise(("data: %s is %d x %d pixels, %s is %d x %d: size = {h, w} scales and crops all images to one size"):format(
-        path, size[0], size[1], first, h, w))
+      raise(("data: %s is %d x %d pixels, %s is %d x %d: size = {h, w} scales and crops all images to one " ..
+        "size (%s)"):format(path, size[0], size[1], first, h, w, by_file "size = {32, 32}"))
     end
     colour = math.max(colour, tonumber(size[2]))
   end

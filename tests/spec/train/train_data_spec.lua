@@ -70,6 +70,7 @@ describe("train_cifar.lua --data", function()
       out, code = spawn.host(train("--model mlp --data " .. path .. "/b.csv"), {timeout = 60})
       assert.equal(1, code, out)
       has(out, "the data have no classes")
+      assert.is_nil(out:find("field classes", 1, true))
     end)
   end)
 
