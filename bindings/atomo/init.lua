@@ -37,6 +37,13 @@ local lazy_names = {
   elementwise = "atomo.autograd.elementwise", evaluate = "atomo.train.score",
 }
 
+--- Returns a module, after making an unknown name of it an error, unless it answers unknown names itself.
+local function named(module, name)
+  local meta = type(module) == "table" and getmetatable(module)
+  if type(module) ~= "table" or type(meta) == "table" and meta.__index then return module end
+  return strict.module(module, name)
+end
+
 --- Names of the built-in differentiable operators, those of layers included.
 ---@return string[]
 ---@usage #atomo.operators() > 50 --> true
@@ -48,7 +55,7 @@ end
 return setmetatable(atomo, {__index = function(self, name)
   local value
   if lazy[name] then
-    value = require(lazy[name])
+    value = named(require(lazy[name]), name)
   elseif lazy_names[name] then
     value = require(lazy_names[name])[name]
   end

@@ -6,6 +6,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
+local unknown = require("atomo.core.strict").unknown
 local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 
@@ -340,7 +341,8 @@ end
 function mpi.launched() return C.atomo_mpi_launched() == 1 end
 
 return setmetatable(mpi, {__index = function(self, name)
-  if name ~= "world" then return nil end
+  if type(name) == "string" and name:find "^__" then return nil end
+  if name ~= "world" then unknown("mpi", name, self, {world = true}) end
   local s = slot()
   check(C.atomo_comm_world(s))
   local world = wrap_comm(s[0])

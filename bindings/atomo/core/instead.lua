@@ -1,5 +1,5 @@
 --- What to write for names of PyTorch, NumPy and Torch that are not offered, by module: the ends of error texts.
--- strict.lua reads atomo, nn and F; tensor/index.lua reads tensor, whose names are methods and properties.
+-- strict.lua reads those of modules; tensor/index.lua reads tensor, whose names are methods and properties.
 local M = {}
 
 M.tensor = {
@@ -245,6 +245,34 @@ M.F = {
   triplet_margin_loss = "((a - p):norm(2, -1) - (a - n):norm(2, -1) + margin):relu():mean()",
   unfold = "F.conv2d with a weight of 0 and 1",
   upsample = "F.interpolate(x, {scale_factor = 2})",
+}
+
+M.data = {
+  DataLoader = "atomo.data.loader{set = set, batch = 64}",
+  Dataset = "a table with size() and get(i), docs/data.md",
+  ImageFolder = 'atomo.data.open("folder", {size = 32})',
+  random_split = "atomo.data.split(set, 0.1, seed)",
+  TensorDataset = "atomo.data.tensors{x = x, y = y, batch = 64}",
+}
+
+M.optim = {
+  Adadelta = "atomo.optim.adam{params = m:parameters(), lr = 1e-3}",
+  Adagrad = "atomo.optim.adam{params = m:parameters(), lr = 1e-3}",
+  LBFGS = "atomo.optim.sgd{params = m:parameters(), lr = 0.1}",
+  lr_scheduler = "atomo.schedule",
+  RMSprop = "atomo.optim.adam{params = m:parameters(), lr = 1e-3}",
+  rmsprop = "atomo.optim.adam{params = m:parameters(), lr = 1e-3}",
+  swa_utils = "atomo.optim.ema{params = m:parameters(), decay = 0.999}",
+}
+
+M.schedule = {
+  CyclicLR = "atomo.schedule.one_cycle, or a function(step)",
+  ExponentialLR = "a function(step) return 0.1 * 0.99 ^ step end",
+  LambdaLR = "a function(step), which is a schedule",
+  LinearLR = "atomo.schedule.warmup, or a function(step)",
+  PolynomialLR = "a function(step), which is a schedule",
+  ReduceLROnPlateau = "optimizer.lr = optimizer.lr / 10, in on_epoch",
+  SequentialLR = "a function(step), which is a schedule",
 }
 
 return M

@@ -25,4 +25,6 @@ end
 ---@usage nn.set_conv_engine(nn.conv_engine())
 function nn.set_conv_engine(name) f.check(f.C.atomo_conv_set_engine(brief(name))) end
 
-return require("atomo.core.strict").module(nn, "nn")
+local strict = require "atomo.core.strict"
+strict.module(nn.init, "nn.init")
+return strict.module(nn, "nn")

@@ -8,7 +8,8 @@ local gradients = require "support.gradients"
 local function layers()
   local names = {}
   for name, class in pairs(atomo.nn) do
-    if type(class) == "table" and class.extend and name ~= "Module" and name == class.class_name then
+    local is_layer = type(class) == "table" and rawget(class, "is_module_class") and name ~= "Module"
+    if is_layer and name == class.class_name then
       names[#names + 1] = name
     end
   end

@@ -15,6 +15,8 @@ describe("an unknown name of a module", function()
       {"optim", "SGD", "sgd"}, {"optim", "AdamW", "adamw"},
       {"schedule", "CosineAnnealingLR", "cosine"}, {"schedule", "MultiStepLR", "multistep"},
       {"schedule", "OneCycleLR", "one_cycle"}, {"schedule", "cosin", "cosine"},
+      {"data", "opn", "open"}, {"mpi", "wrld", "world"}, {"text", "vocabluary", "vocabulary"},
+      {"torch", "laod", "load"}, {"log", "opne", "open"}, {"cli", "pars", "parse"}, {"profile", "strat", "start"},
       {"atomo", "zero", "zeros"}, {"atomo", "optimizer", "optim"}, {"atomo", "sheduler", "schedule"},
     } do
       local module = case[1] == "atomo" and atomo or atomo[case[1]]
@@ -25,6 +27,7 @@ describe("an unknown name of a module", function()
   it("lists the names where none is near", function()
     unknown({"optim.rprop", "it has adam, adamw", "sgd"}, atomo.optim, "rprop")
     unknown({"schedule.1:", "it has constant, cosine"}, atomo.schedule, 1)
+    unknown({"nn.init.kaiming: there is no such name (did you mean 'kaiming_normal_'?)"}, atomo.nn.init, "kaiming")
   end)
 
   it("allows user-defined names and rawget", function()
@@ -33,6 +36,8 @@ describe("an unknown name of a module", function()
     assert.equal(1, atomo.nn.Mine)
     atomo.nn.Mine = nil
     assert.is_nil(atomo.F.__call)
+    assert.is_nil(atomo.mpi.__call)
+    assert.is_nil(atomo.data.__call)
   end)
 end)
 
