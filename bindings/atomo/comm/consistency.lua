@@ -104,6 +104,17 @@ local function data_items(loader)
   return loader:identity()
 end
 
+--- Returns the items of the data of an atomo.train run on one rank; M.training has those of others.
+function M.data_of_one(self)
+  local items = {}
+  for prefix, loader in pairs {["data: "] = self.train_loader, ["test data: "] = self.test_loader or nil} do
+    if type(loader.identity) == "function" and (loader.size or 1) == 1 then
+      for _, item in ipairs(loader:identity()) do items[#items + 1] = {prefix .. item[1], item[2]} end
+    end
+  end
+  return items
+end
+
 local function add(items, prefix, more)
   for _, item in ipairs(more) do items[#items + 1] = {prefix .. item[1], item[2], structure = item.structure} end
 end

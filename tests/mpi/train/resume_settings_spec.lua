@@ -10,7 +10,7 @@ local nn, world = atomo.nn, atomo.mpi.world
 local function train(o, more)
   atomo.manual_seed(o.seed or 1)
   local model = nn.Sequential {nn.Linear(4, 6), unpack(o.layers or {nn.ReLU(), nn.Dropout(0.2), nn.Linear(6, 3)})}
-  local x, y = (atomo.arange(96) / 96):view(24, 4), atomo.zeros(24):int()
+  local x, y = (atomo.arange(96) / (o.divisor or 96)):view(24, 4), atomo.zeros(24):int()
   local said, put, rates = {}, files.put, {}
   local options = {model = model, optimizer = atomo.optim.sgd {params = model:parameters(), lr = o.lr or 0.1},
     data = atomo.data.tensors {x = x, y = y, batch = 2, rank = world.rank, size = world.size, shuffle = false},
@@ -43,6 +43,12 @@ describe("a resumed run", function()
 
   it("with the same settings says nothing of them", function()
     assert.is_nil(resume(first):find("other settings", 1, true))
+  end)
+
+  it("with other data names what differs, on one rank too", function()
+    local text = resume {exchange = first.exchange, divisor = 48}
+    assert.matches("resumed with other settings than it was saved with: data: x f32 %[24,4%], crc %x+ %-> f32 " ..
+      "%[24,4%], crc %x+\n", text)
   end)
 
   for _, case in ipairs {

@@ -59,6 +59,7 @@ describe("a checkpoint", function()
       assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- the rate of the last step, within the schedule
       assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to,
         2 * 64 / 4 / from, 2 * steps), out)
+      assert.matches("resumed with other settings than it was saved with: epochs 2 %-> 3\n", out) -- and the same data
       assert.matches(("the state of each of %d ranks .* is reset on %d"):format(from, to), out)
     end)
   end

@@ -20,7 +20,8 @@ local before = {precision = "fp32", activations = "fp32", message_buckets = "0",
 local of_exchange = {"seed", "min_size", "fuse_small", "downlink", "inter_node", "message_buckets"}
 
 --- Names that generations of earlier versions lack, by kind: not compared with a generation that has none of the kind.
-local kinds = {{"^exchange: "}, {"^layer '", "^the model$", "^the loss$", "^loss '"}, {"^manual_seed$"}}
+local kinds = {{"^data: "}, {"^test data: "}, {"^exchange: "}, {"^layer '", "^the model$", "^the loss$", "^loss '"},
+  {"^manual_seed$"}}
 
 --- Adds what the items do not say: kind and options of layers and loss, the exchange's options, the random seed.
 local function add_more(list, run, items)
@@ -35,9 +36,13 @@ local function add_more(list, run, items)
   if given.seed == nil then list.manual_seed = same.text(run.start_seed) end
 end
 
---- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step.
+--- Returns the identity of a run, name -> text. items: consistency.training(run), before the first step. The data of a
+--- run on one rank are added if it is saved or resumed, so that a run on another number of ranks compares its own.
 function M.of(run, items)
   local list, frozen = {}, {}
+  if run.comm.size == 1 and (run.save or run.resume) then
+    for _, item in ipairs(same.data_of_one(run)) do list[item[1]] = same.text(item[2]) end
+  end
   for _, item in ipairs(items) do
     local is_left_out = harmless[item[1]] or item.structure or item[1]:match "^parameter %d+$"
     if not is_left_out then list[item[1]] = same.text(item[2]) end
