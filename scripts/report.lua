@@ -40,6 +40,12 @@ if #paths == 0 then
   io.stderr:write("report.lua: no log file was named; --help shows how\n")
   os.exit(2)
 end
+local kind = opts.output:lower():match "%.(%a+)$"
+if kind == "svg" or kind == "png" or kind == "pdf" then
+  io.stderr:write(("report.lua: --output %s: the page is HTML, name it FILE.html; --charts PREFIX and --plot FILE " ..
+    "write SVG and PNG, and a browser prints the page to PDF\n"):format(opts.output))
+  os.exit(2)
+end
 local list = runs.read_all(paths, function(text) io.stderr:write(("warning: %s\n"):format(text)) end)
 series.name_runs(list)
 

@@ -44,4 +44,16 @@ describe("report.lua", function()
     end
     assert.is_true(longest > 100 and longest <= 200, ("%d points"):format(longest))
   end)
+
+  it("refuses to write the page as a picture, and says what draws one", function()
+    local base = os.tmpname()
+    write_log(base)
+    for _, kind in ipairs {"svg", "PNG", "pdf"} do
+      local out, code = spawn.host(("%s %s -o %s.%s"):format(script, base, base, kind))
+      assert.equal(2, code, out)
+      assert.matches(("%s: the page is HTML, name it FILE.html; %%-%%-charts PREFIX and"):format(kind), out)
+      assert.is_nil(io.open(base .. "." .. kind))
+    end
+    os.remove(base)
+  end)
 end)
