@@ -136,5 +136,7 @@ return function(o)
       {"y", forms.y.dtype .. " " .. T.shape_text(forms.y.shape)}, {"augment", transforms.text(o.augment)}}
   end)
   c = image_options(o, forms.x, self.seed)
+  rawset(self, "given", o)
+  if #forms.x.shape == 3 and forms.x.dtype ~= "i32" then rawset(self, "image_shape", forms.x.shape) end
   return self
 end

@@ -140,6 +140,10 @@ function M.model(found, name, open, shape)
   local ok, why = pcall(model.load_state_dict, model, found.tensors)
   if not ok then
     local of = found.identity.model
+    if of == name and not found.inputs.shape then
+      raise(("%s does not say the size of its images, and is no %s of %s; name it, --data or --size: %s"):format(
+        found.path, name, shape and table.concat(shape, " x ") or "the default", M.shortened(why)))
+    end
     raise(("%s holds no %s%s: %s"):format(found.path, name, of and (", it is of a run of %s"):format(of) or "",
       M.shortened(why)))
   end

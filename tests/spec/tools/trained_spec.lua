@@ -65,6 +65,27 @@ describe("the result of training", function()
     end
   end)
 
+  it("says the size of the images of a set with get(i), so that predict.lua needs no --data", function()
+    local path, net = checkpoints.path(), require("models").open("mlp", {classes = 2, shape = {8, 6, 1}})
+    local set = {classes = 2, size = function() return 4 end,
+      get = function(_, i) return atomo.full({8, 6, 1}, i % 2), i % 2 end}
+    atomo.train {model = net, max_steps = 1, save = path, quiet = true, settings = {model = "mlp"},
+      data = atomo.data.loader {set = set, batch = 4, mean = {0.5}, std = {0.25}},
+      optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.01}}
+    assert.same({shape = {8, 6, 1}, mean = {0.5}, std = {0.25}, classes = 2}, trained.read(path).inputs)
+    with_file("P5 40 50 255\n" .. ("\9"):rep(2000), ".pgm", function(gray)
+      local out, code = script("predict", ("--weights %s %s"):format(path, gray))
+      assert.equal(0, code, out)
+      has(out, gray .. ": class ")
+    end)
+    with_file("", ".safetensors", function(file)
+      safetensors.save(file, net:state_dict())
+      fails({"does not say the size of its images, and is no mlp of 32 x 32 x 3; name it, --data or --size: ",
+        "[512,48]"}, trained.model, {path = file, tensors = net:state_dict(), identity = {model = "mlp"}, inputs = {}},
+        "", require("models").open, {32, 32, 3})
+    end)
+  end)
+
   it("is evaluated to the accuracy of the run's end", function()
     local weights = trained.read(dir)
     local loaded, name = trained.model(weights, "", require("models").open)
