@@ -17,9 +17,10 @@ local opts = cli.parse {
     "build/atomo-lua scripts/evaluate.lua weights.safetensors --model resnet20 --data cifar-10-batches-bin",
   },
   options = {
-    {"data", "string", "", "folder of a data set, as train_cifar.lua takes it; if absent: the synthetic set"},
-    {"test-share", "number", 0.1, "part of the data that the training held out for tests, if they have no test part",
-      above = 0, max = 0.9},
+    {"data", "string", "", "folder of a data set, as train_cifar.lua takes it, or synthetic; if absent: that of the " ..
+      "run that saved the weights, else the synthetic set"},
+    {"test-share", "number", 0, "part of the data that the training held out for tests, if they have no test part; " ..
+      "0: as the run says, else 0.1", min = 0, max = 0.9},
     {"on", "choice", "test", "which part of the data set", choices = {"test", "train"}},
     {"model", "string", "", "network: resnet20, ..., or a file my_model.lua; if absent: that of the run that saved it"},
     {"batch", "int", 250, "images per rank and step", min = 1, unit = "images"},
@@ -33,8 +34,12 @@ local opts = cli.parse {
 local world, say = atomo.mpi.world, script.say
 local threads = script.set_threads(opts.threads)
 local found = trained.read(opts.weights)
-local data = atomo.data.open(opts.data)
-if not data.test then data.train, data.test = atomo.data.split(data.train, opts.test_share) end
+local run = found.settings
+local data = atomo.data.open(opts.data ~= "" and opts.data or run.data or "")
+if not data.test then
+  local share = opts.test_share > 0 and opts.test_share or run.test_share or 0.1
+  data.train, data.test = atomo.data.split(data.train, share)
+end
 local model, name = trained.model(found, opts.model, models.open, data.shape)
 local set, from = data[opts.on], found.inputs.shape and found.inputs or data
 local function shape_text(shape) return table.concat(shape or {}, " x ") end

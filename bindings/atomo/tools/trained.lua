@@ -21,6 +21,7 @@ local M = {}
 ---@field step integer?                        of a checkpoint
 ---@field epoch integer?
 ---@field identity table<string, string>       settings of the run, as texts; empty if unknown
+---@field settings table                       of the run, as its script's options; empty if unknown
 ---@field inputs table                         {shape = {h, w, c}, mean=, std=, classes=}; empty if unknown
 
 --- Returns the tensors whose names begin with `first`, without it.
@@ -64,7 +65,8 @@ local function of_generation(folder)
     if problem then raise(("%s: %s"):format(folder, problem)) end
   end
   return {path = path, tensors = section(check.read(path), "model/"), step = body.step, epoch = body.epoch,
-    identity = body.identity or {}, inputs = type(body.inputs) == "table" and body.inputs or {}}
+    identity = body.identity or {}, inputs = type(body.inputs) == "table" and body.inputs or {},
+    settings = type(body.settings) == "table" and body.settings or {}}
 end
 
 local function of_safetensors(path)
@@ -93,10 +95,7 @@ local function of_torch(path)
     inputs = {}}
 end
 
---- Reads the model's tensors. Raises if the path has none.
----@param path string
----@return atomo.Trained
-function M.read(path)
+local function read(path)
   local folder = M.generation_of(path)
   if folder then return not_empty(of_generation(folder)) end
   if path:match "%.npz$" then
@@ -104,6 +103,15 @@ function M.read(path)
   end
   if path:match "%.pth?$" then return of_torch(path) end
   return not_empty(of_safetensors(path))
+end
+
+--- Reads the model's tensors. Raises if the path has none.
+---@param path string
+---@return atomo.Trained
+function M.read(path)
+  local found = read(path)
+  found.settings = found.settings or {}
+  return found
 end
 
 --- Returns the file's tensor with the name of a model's first or last parameter.

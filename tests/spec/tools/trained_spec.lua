@@ -174,6 +174,29 @@ describe("the result of training", function()
     end)
   end)
 
+  it("is evaluated on the data that it was trained on, unless others are named", function()
+    local path, classes = checkpoints.path(), checkpoints.path()
+    for i, class in ipairs {"one", "two"} do
+      os.execute(("mkdir -p %s/%s"):format(classes, class))
+      for k = 1, 10 do
+        local file = io.open(("%s/%s/%d.pgm"):format(classes, class, k), "wb")
+        file:write("P5 20 16 255\n" .. string.char(70 * i + k):rep(320))
+        file:close()
+      end
+    end
+    local out, code = script("train_cifar", ("--data %s --test-share 0.3 --model lenet --epochs 1 --batch 4 " ..
+      "--lr 0.01 --compress none --threads 1 --save %s"):format(classes, path))
+    assert.equal(0, code, out)
+    local accuracy = out:match "final test accuracy ([%d.]+)"
+    out, code = script("evaluate", path)
+    assert.equal(0, code, out)
+    has(out, classes:match "[^/]+$" .. ", 6 images of the test set, 2 classes", "\naccuracy " .. accuracy)
+    out, code = script("evaluate", path .. " --data synthetic")
+    assert.equal(1, code, out)
+    has(out, "the network takes images of 16 x 20 x 1")
+    os.execute("rm -r " .. classes)
+  end)
+
   it("is not evaluated on images of another shape", function()
     local other = checkpoints.path()
     os.execute(("mkdir -p %s/one %s/two"):format(other, other))
