@@ -5,15 +5,16 @@ local files = require "atomo.core.files"
 local identity = require "atomo.train.checkpoint.identity"
 local nn, world = atomo.nn, atomo.mpi.world
 
---- Trains; o: options of atomo.train, and seed, layers, loss, exchange, lr. Returns what rank 0 printed, and the
---- learning rates by step.
+--- Trains; o: options of atomo.train, and seed, layers, loss, exchange, lr, divisor (of x), shuffle. Returns what
+--- rank 0 printed, and the learning rates by step.
 local function train(o, more)
   atomo.manual_seed(o.seed or 1)
   local model = nn.Sequential {nn.Linear(4, 6), unpack(o.layers or {nn.ReLU(), nn.Dropout(0.2), nn.Linear(6, 3)})}
   local x, y = (atomo.arange(96) / (o.divisor or 96)):view(24, 4), atomo.zeros(24):int()
   local said, put, rates = {}, files.put, {}
   local options = {model = model, optimizer = atomo.optim.sgd {params = model:parameters(), lr = o.lr or 0.1},
-    data = atomo.data.tensors {x = x, y = y, batch = 2, rank = world.rank, size = world.size, shuffle = false},
+    data = atomo.data.tensors {x = x, y = y, batch = 2, rank = world.rank, size = world.size,
+      shuffle = o.shuffle == true},
     exchange = atomo.exchange(o.exchange or {}), loss = o.loss, epochs = 2,
     on_step = function(info) rates[info.step] = info.lr end}
   for key, value in pairs(more) do options[key] = value end
@@ -61,6 +62,8 @@ describe("a resumed run", function()
       "layer '2' Dropout(p=0.2) p = 0.20000000000000001 -> Dropout(p=0.5) p = 0.5"},
     {"a layer without parameters", {layers = {nn.Tanh(), nn.Dropout(0.2), nn.Linear(6, 3)}, exchange = first.exchange},
       "layer '1' ReLU() -> Tanh()"},
+    {"the data", {divisor = 48, exchange = first.exchange}, "data: x f32 [24,4], crc "},
+    {"the data's order", {shuffle = true, exchange = first.exchange}, "data: shuffle false -> true"},
     {"the loss", {loss = nn.CrossEntropyLoss {label_smoothing = 0.1}, exchange = first.exchange}, "the loss none -> "},
   } do
     it("names " .. case[1], function()
