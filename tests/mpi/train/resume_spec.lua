@@ -3,6 +3,7 @@
 -- and for everything else in which a run has state.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
+local files = require "atomo.core.files"
 local matrix = require "support.exchange_matrix"
 local nn, world = atomo.nn, atomo.mpi.world
 
@@ -195,7 +196,52 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
         if info.step == 2 then options.optimizer.groups[2].lr = 0.5 end
         model[5].bias.requires_grad = info.step % 2 == 0
       end
-    end}, {2, 4}, "groups")
+    end}, {1, 2, 3, 4}, "groups")
+  end)
+
+  it("with layers that are frozen at first, and unfrozen later, with their normalisation", function()
+    for _, o in ipairs {{exchange = {compress = "svd:ratio=4,ef=true"}}, {local_steps = 2}} do
+      o.prepare = function(options, model)
+        model[1]:freeze()
+        model[2]:eval()
+        options.on_step = function(info)
+          if info.step == 2 then
+            model[1]:unfreeze()
+            model[2]:freeze()
+          elseif info.step == 4 then
+            model[2]:unfreeze() -- in evaluation mode, as before
+            model[4]:eval()
+          end
+        end
+      end
+      resumes(o, {1, 2, 3, 4, 5}, "unfreezing")
+    end
+  end)
+end)
+
+describe("what is frozen or in evaluation mode", function()
+  teardown(checkpoints.remove_all)
+
+  it("stays as the resumed run sets it, if it begins otherwise than the saved one, and is named", function()
+    local path, model, said = checkpoints.path(), nil, {}
+    local function frozen(module)
+      return {prepare = function(options, m)
+        model = m
+        m[module]:freeze()
+        options.on_step = function() m[1]:freeze() end
+      end}
+    end
+    train(frozen(5), {max_steps = 1, save = path})
+    local put = files.put
+    files.put = function(text) said[#said + 1] = text end
+    local ok, why = pcall(train, frozen(2), {max_steps = 1, resume = path, quiet = false})
+    files.put = put
+    assert(ok, why)
+    assert.same({true, false, true}, {model[1].weight.requires_grad, model[2].weight.requires_grad,
+      model[5].weight.requires_grad})
+    assert.same({true, false, true}, {model[1].training, model[2].training, model[5].training})
+    local text = world:allgatherv(table.concat(said))[1]
+    assert(text:find("as this run sets them, not as they were saved", 1, true), text)
   end)
 end)
 

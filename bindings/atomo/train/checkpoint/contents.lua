@@ -5,6 +5,7 @@ local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local bags = require "atomo.train.checkpoint.bag"
 local foreign = require "atomo.train.checkpoint.foreign"
+local modes = require "atomo.train.checkpoint.modes"
 local named = require "atomo.optim.named"
 local round = require "atomo.train.checkpoint.round"
 local together = require "atomo.train.checkpoint.together"
@@ -121,6 +122,7 @@ function M.progress(run)
     list["place." .. name] = bags.text(place[name])
   end
   list.batches = bags.text(run.train_loader.steps or 0)
+  list.modes, list.modes_at_start = bags.text(modes.text(run)), bags.text(run.modes_at_start)
   list.exchanges, list.unit = bags.text(run.exchange.step), bags.text(run.runner.unit)
   list.remembers = bags.text(run.local_sgd ~= nil or next(run.exchange:state_dict()) ~= nil)
   return list

@@ -10,6 +10,7 @@ local file = require "atomo.train.checkpoint.file"
 local foreign = require "atomo.train.checkpoint.foreign"
 local generation = require "atomo.train.checkpoint.generation"
 local identity = require "atomo.train.checkpoint.identity"
+local modes = require "atomo.train.checkpoint.modes"
 local inputs = require "atomo.train.checkpoint.inputs"
 local json = require "atomo.core.json"
 local legacy = require "atomo.train.checkpoint.legacy"
@@ -188,6 +189,7 @@ local function load_generation(found, run, say, compare)
   if differs then say("resumed with other settings than it was saved with: " .. differs) end
   if body.choice and run.exchange.restore then run.exchange:restore(body.choice) end
   contents.restore_progress(run, values)
+  modes.restore(run, values.modes, values.modes_at_start, say)
   compare()
   local _, key = compressor_text(run)
   if not same_ranks then
