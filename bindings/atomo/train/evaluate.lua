@@ -26,8 +26,8 @@ local function sums_over(self, loader)
     if batch.n > 0 then
       T.scope(function()
         local logits = self.model(batch.x)
-        local value, n, summed, fraction, of = counted.measure(self.loss, self.accuracy, logits, batch)
-        if n > 0 then loss, count = loss + value:item() * (summed and 1 or n), count + n end
+        local value, n, _, fraction, of, factor = counted.measure(self.loss, self.accuracy, logits, batch)
+        if factor > 0 then loss, count = loss + value:item() * factor, count + n end
         right, judged = right + fraction * of, judged + of
         if self.top then in_top = in_top + top_correct(logits, batch.y, self.top, counted.ignored()) end
       end)

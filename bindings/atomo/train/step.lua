@@ -56,15 +56,15 @@ local function sum_over_ranks(self, what)
 end
 
 --- Sets self.unit, the loss's count per image (for text, characters per sequence), from the first micro-batch of all
---- ranks whose count is not 0. Gradients are weighed by it until the step's count is known. [collective until it is
---- set]
-local function find_unit(self, count, images)
+--- ranks whose count is not 0. Gradients are weighed by it until the step's count is known. factor: above 0 if this
+--- rank's loss has a gradient, even if its count is 0. [collective until it is set]
+local function find_unit(self, count, images, factor)
   if self.unit then return end
   self.shared:zero_()
   local p = self.shared:data()
-  p[0], p[1] = count, images
+  p[0], p[1], p[2] = count, images, factor
   sum_over_ranks(self, "how many the loss counts")
-  if p[0] > 0 then self.unit = p[0] / p[1] end
+  if p[0] > 0 then self.unit = p[0] / p[1] elseif p[2] > 0 then self.unit = 1 end
 end
 
 --- Returns the loss of a micro-batch and the further results of counted.measure.
@@ -76,22 +76,22 @@ end
 --- images on all ranks are expected to have; a summed loss is not. Adds to the step's sums.
 local function forward_backward(self, batch, images, on_ready, sums, ms)
   if batch.n == 0 then -- the epoch's last batch may leave a rank without images: its gradient is zero
-    find_unit(self, 0, 0)
+    find_unit(self, 0, 0, 0)
     return
   end
   T.scope(function()
     local t0 = C.atomo_time()
-    local loss, count, summed, right, judged = precision.run(self.precision, forward, self, batch)
+    local loss, count, summed, right, judged, factor = precision.run(self.precision, forward, self, batch)
     local value = loss:item()
     local t1 = C.atomo_time()
     ms.forward = ms.forward + 1e3 * (t1 - t0)
     sums.own_loss, sums.summed = value, summed and 1 or 0
     sums.right, sums.judged = sums.right + right * judged, sums.judged + judged
-    find_unit(self, count, batch.n)
-    if count == 0 then return end -- a mean over nothing: its gradient is zero
-    sums.loss, sums.count = sums.loss + (summed and value or value * count), sums.count + count
+    find_unit(self, count, batch.n, factor)
+    if factor == 0 then return end -- a mean over nothing: its gradient is zero
+    sums.loss, sums.count = sums.loss + value * factor, sums.count + count
     local ranks = self.local_sgd and 1 or self.comm.size
-    local share = summed and ranks or count * ranks / (self.unit * images)
+    local share = summed and ranks or factor * ranks / (self.unit * images)
     if share ~= 1 then loss = loss * share end
     loss:backward(nil, on_ready and {on_ready = on_ready} or nil)
     ms.backward = ms.backward + 1e3 * (C.atomo_time() - t1)
@@ -170,10 +170,11 @@ local function reduce_in_exchange(self, ...)
   return sums, bad
 end
 
---- Rescales the gradients from the expected count of `images` images to the true one, sums.count.
+--- Rescales the gradients from the expected count of `images` images to the true one, sums.count; to zero if nothing
+--- was counted.
 local function correct(self, images, sums)
-  if sums.summed > 0 or sums.count == 0 then return end
-  scale_gradients(self, self.unit * images / sums.count)
+  if sums.summed > 0 or sums.count == 0 and sums.loss == 0 then return end
+  scale_gradients(self, sums.count == 0 and 0 or self.unit * images / sums.count)
 end
 
 --- Sets a result's means from sums; the loss is NaN if nothing was counted.

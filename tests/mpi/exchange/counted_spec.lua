@@ -64,12 +64,16 @@ end
 
 local uneven = function(i) return (2 * i) % (LENGTH + 1) end -- if all are ignored, no label of the sequence counts
 local weight = atomo.tensor {0.5, 2, 1, 0.25}
+local some = atomo.tensor {0, 2, 0, 0} -- three classes have no weight, so that a sequence may count nothing
 local function ce(opts) return function(logits, y) return F.cross_entropy(logits, y, opts) end end
 
 local losses = {
   ["ignored labels"] = ce {ignore_index = -1},
   ["ignored labels and weighted classes"] = ce {ignore_index = -1, weight = weight},
+  ["smoothed labels of classes without weight"] = ce {ignore_index = -1, weight = some, label_smoothing = 0.4},
   ["a sum"] = ce {ignore_index = -1, reduction = "sum"},
+  ["a sum of smoothed labels of classes without weight"] = ce {ignore_index = -1, weight = some, label_smoothing = 0.4,
+    reduction = "sum"},
   ["a mean that is changed"] = function(logits, y) return F.cross_entropy(logits, y, {ignore_index = -1}) * 0.5 end,
   ["nll_loss"] = function(logits, y) return F.nll_loss(F.log_softmax(logits), y, {ignore_index = -1}) end,
   ["a loss that returns its count"] = function(logits, y)
@@ -100,7 +104,7 @@ describe("the gradient of micro-batches and ranks is that of one big batch:", fu
           local got, info = step_of(x, y, {batch = case.batch, accumulate = case.accumulate, loss = loss,
             max_steps = 1, eval_every = 0})
           check_near(wanted, got, sequences .. " sequences")
-          if name ~= "a sum" then assert.near(value, info.loss, 2e-6 * math.abs(value)) end
+          if not name:find "^a sum" then assert.near(value, info.loss, 2e-6 * math.abs(value)) end
         end
       end)
     end
@@ -144,6 +148,27 @@ describe("means over an epoch and a test set", function()
       assert.near(fraction, info.accuracy, 1e-6)
       assert.near(fraction, info.test_accuracy, 1e-6)
       assert.is_true(of < 55)
+    end
+  end)
+
+  it("have what smoothing adds for labels whose class has no weight, though these count nothing", function()
+    local loss = losses["smoothed labels of classes without weight"]
+    local x, y = make(11, function() return LENGTH - 1 end) -- one label a sequence
+    local _, value = big(x, y, loss)
+    for _, batch in ipairs {1, 2, 4} do
+      local _, info = step_of(x, y, {batch = batch, loss = loss, schedule = function() return 0 end})
+      assert.near(value, info.loss, 2e-6 * value)
+      assert.near(value, info.test_loss, 2e-6 * value)
+    end
+  end)
+
+  it("and steps that count nothing at all change no parameter", function()
+    local x, y = make(4 * world.size, function() return LENGTH - 1 end)
+    y:copy_(-(y:lt(0):int()))
+    for _, accumulate in ipairs {1, 2} do
+      local moved = step_of(x, y, {batch = 2, accumulate = accumulate, eval_every = 0,
+        loss = losses["smoothed labels of classes without weight"]})
+      assert.equal(0, moved:abs():max():item())
     end
   end)
 

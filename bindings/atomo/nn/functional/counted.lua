@@ -1,6 +1,8 @@
 --- The count of a loss: the number that its mean divides by (labels that are not ignored, or the sum of their classes'
 -- weights, or elements). It weighs the means of micro-batches, ranks and epochs when they are averaged (stage 3).
 --   loss.count    set on a loss with reduction "mean" or "sum"; loss.summed: true for "sum"
+--   loss.rest     a function, on a mean whose count is 0 but whose sum may not be (smoothing of labels of classes
+--                 without weight): returns the sum, for a mean over more
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
@@ -18,9 +20,11 @@ local tally = {calls = 0, count = 0, ignore_index = nil}
 ---@param reduction integer
 ---@param count number
 ---@param ignore_index integer?  label that is not counted
-function M.note(loss, reduction, count, ignore_index)
+---@param sum function?  returns the loss as a sum, which may be above 0 if count is 0
+function M.note(loss, reduction, count, ignore_index, sum)
   if reduction == C.ATOMO_REDUCE_NONE then return loss end
   loss.count, loss.summed = count, reduction == C.ATOMO_REDUCE_SUM or nil
+  loss.rest = count == 0 and not loss.summed and sum or nil
   tally.ignore_index = ignore_index
   if not loss.summed then
     tally.calls = tally.calls == 0 and 1 or (tally.count == count and tally.calls or 2)
@@ -64,6 +68,7 @@ end
 ---@return boolean summed  the loss is a sum, not a mean
 ---@return number right    fraction of the rows judged, 0 without accuracy
 ---@return number judged   number of rows judged
+---@return number factor   what the loss is multiplied by to be a sum: the count, or 1 for a sum
 function M.measure(loss, accuracy, logits, batch)
   tally.calls, tally.count, tally.ignore_index = 0, 0, nil
   local value, count = loss(logits, batch.y)
@@ -71,14 +76,17 @@ function M.measure(loss, accuracy, logits, batch)
   if value.h.numel ~= 1 then
     f.raise(("train: loss is %s, expected a scalar: a mean, or a sum"):format(T.shape_text(value)))
   end
-  if count ~= nil then check_count(count)
+  local given = count
+  if given ~= nil then check_count(given)
   else count = value.count or tally.calls == 1 and tally.count or batch.n end
   local right, judged = 0, 0
   if accuracy then
     right, judged = accuracy(logits, batch.y)
     check_accuracy(right, judged)
   end
-  return value, count, value.summed == true, right, judged or batch.n
+  local summed = value.summed == true
+  if given == nil and count == 0 and value.rest then return value.rest(), 0, false, right, judged or batch.n, 1 end
+  return value, count, summed, right, judged or batch.n, summed and given ~= 0 and 1 or count
 end
 
 return M

@@ -82,16 +82,17 @@ local label_options = {ignore_index = O.whole(), reduction = is_reduction, weigh
 local smoothing = {label_smoothing = O.number(0, 1)}
 local number = ffi.new "double[1]"
 
---- Sets the count of a loss over labels (counted.lua); returns the loss.
-local function over_labels(loss, labels, weight, ignore, reduction)
+--- Sets the count of a loss over labels (counted.lua); returns the loss. sum: see counted.note.
+local function over_labels(loss, labels, weight, ignore, reduction, sum)
   check(C.atomo_count_labels(labels.h, S.handle(weight), ignore, number))
-  return counted.note(loss, reduction, f.number(number), ignore)
+  return counted.note(loss, reduction, f.number(number), ignore, sum)
 end
 
 --- Mean over the rows of -log softmax(logits [..., classes])[label]. labels: i32 [...], class ids from 0 (as in PyTorch
 -- and in the data files), or class probabilities, f32 in the shape of logits. opts: label_smoothing (0), ignore_index
 -- (default -100), weight [classes] (the mean is then weighted), reduction = "mean", "sum" or "none" (one loss per row).
--- The loss's field `count` is the divisor of the mean; if it is 0 (all labels ignored), the loss is 0.
+-- The loss's field `count` is the divisor of the mean; if it is 0 (all labels ignored, or of classes without weight),
+-- the loss is 0.
 ---@param logits atomo.Tensor
 ---@param labels atomo.Tensor
 ---@param opts {label_smoothing: number?, ignore_index: integer?, weight: atomo.Tensor?, reduction: string?}?
@@ -106,9 +107,10 @@ function F.cross_entropy(logits, labels, opts)
   labels = S.indices(labels, "cross_entropy: labels")
   local weight, ignore = class_weight("cross_entropy", opts), S.whole("cross_entropy", opts, "ignore_index", -100)
   local reduction = S.reduction("cross_entropy", opts)
-  local loss = cross_entropy(logits, labels, weight, S.number("cross_entropy", opts, "label_smoothing", 0), ignore,
-    reduction)
-  return over_labels(loss, labels, weight, ignore, reduction)
+  local smooth = S.number("cross_entropy", opts, "label_smoothing", 0)
+  local function sum() return cross_entropy(logits, labels, weight, smooth, ignore, C.ATOMO_REDUCE_SUM) end
+  local loss = cross_entropy(logits, labels, weight, smooth, ignore, reduction)
+  return over_labels(loss, labels, weight, ignore, reduction, weight and smooth > 0 and sum or nil)
 end
 
 local nll = func {
