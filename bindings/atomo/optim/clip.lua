@@ -55,7 +55,8 @@ function M.grad_norm(params, norm_type)
   return total ^ (1 / p)
 end
 
---- Scales the gradients so that the norm of all of them as one vector is at most max_norm; returns the norm before.
+--- Scales the gradients so that the norm of all of them as one vector is at most max_norm; returns the norm before. If
+--- it is NaN, all gradients become NaN.
 ---@param params atomo.Tensor[]
 ---@param max_norm number
 ---@param norm_type number?
@@ -65,7 +66,7 @@ function M.clip_grad_norm(params, max_norm, norm_type)
   positive("clip_grad_norm", "max_norm", max_norm)
   local total = M.grad_norm(params, norm_type)
   local factor = max_norm / (total + 1e-6)
-  if factor < 1 then
+  if factor < 1 or factor ~= factor then
     local scaled = {} -- a tensor that is .grad of several parameters is scaled once
     for _, g in ipairs(gradients("clip_grad_norm", params)) do
       if not scaled[g] then g:mul_(factor) end

@@ -153,6 +153,15 @@ describe("a norm of gradients of a high order", function()
     assert.is_true(n ~= n)
   end)
 
+  it("that is NaN makes all gradients NaN, as in PyTorch, so that none is used without being clipped", function()
+    for _, p in ipairs {2, 1, inf} do
+      local list = with(nan, 1e6)
+      local n = optim.clip_grad_norm(list, 1, p)
+      assert.is_true(n ~= n)
+      for _, w in ipairs(list) do assert.is_true(w.grad:item() ~= w.grad:item()) end
+    end
+  end)
+
   it("does not clip gradients to zero", function()
     local list = with(1e10, 0)
     optim.clip_grad_norm(list, 1, 100)
