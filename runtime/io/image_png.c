@@ -1,8 +1,8 @@
 /* image_png.c - reads PNG files through libpng. Path: stage 1.
  *
  * Palettes and samples of less than 8 bits are expanded, samples of 16 bits become their high byte, alpha is left out,
- * and gamma is not applied: the values are those of Pillow's convert("RGB"). A file without its end, or with a wrong
- * checksum, is an error.
+ * and gamma is not applied: the values are those of Pillow's convert("RGB"), except that it clips grey samples of 16
+ * bits at 255. A file without its end, or with a wrong checksum, is an error.
  */
 #include "io/image.h"
 #include "io/inflate.h"
