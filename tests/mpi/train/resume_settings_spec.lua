@@ -73,6 +73,15 @@ describe("a resumed run", function()
     end)
   end
 
+  it("says that the steps of an open round of local SGD are lost, if it takes no local steps", function()
+    local dir, again = checkpoints.path(), checkpoints.path()
+    train({}, {save = dir, max_steps = 2, local_steps = 3})
+    local text = train({}, {resume = dir, save = again, max_steps = 3})
+    assert(text:find("2 steps of a round of local steps are lost: the round is not continued", 1, true), text)
+    text = train({}, {resume = again, max_steps = 4})
+    assert.is_nil(text:find("lost", 1, true))
+  end)
+
   it("uses another learning rate, and says so", function()
     local text, rates = resume {lr = 0.01, exchange = first.exchange}
     assert(text:find("lr 0.10000000000000001 -> 0.01", 1, true), text)

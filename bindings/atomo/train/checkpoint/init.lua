@@ -175,6 +175,14 @@ local function new_rate(saved, run)
   return not run.schedule and saved.lr and saved.lr ~= lr and tonumber(lr) or nil
 end
 
+--- Begins a new round of local SGD if the open one of the generation is not continued: its steps are lost, since the
+--- model has the parameters of its beginning.
+local function drop_round(run, say)
+  if run.in_round == 0 then return end
+  say(("%d steps of a round of local steps are lost: the round is not continued"):format(run.in_round))
+  run.in_round = 0
+end
+
 --- Loads a generation into the run. [collective]
 local function load_generation(found, run, say, compare)
   local comm, body, folder = run.comm, found.body, found.folder
@@ -189,6 +197,7 @@ local function load_generation(found, run, say, compare)
   if differs then say("resumed with other settings than it was saved with: " .. differs) end
   if body.choice and run.exchange.restore then run.exchange:restore(body.choice) end
   contents.restore_progress(run, values)
+  if not (same_ranks and run.local_sgd) then drop_round(run, say) end
   modes.restore(run, values.modes, values.modes_at_start, say)
   compare()
   local _, key = compressor_text(run)
