@@ -5,6 +5,7 @@ local F = require "atomo.nn.functional"
 local evaluation = require "atomo.train.evaluate"
 local counted = require "atomo.nn.functional.counted"
 local identity = require "atomo.train.checkpoint.identity"
+local layer_options = require "atomo.train.checkpoint.layer_options"
 local modes = require "atomo.train.checkpoint.modes"
 local new_batches = require "atomo.train.micro_batches"
 local options = require "atomo.train.options"
@@ -297,7 +298,7 @@ local function train(o)
   replicas.start(self)
   shard(self)
   if self.model.begin_training then self.model:begin_training() else self.model:train() end
-  self.modes_at_start = modes.text(self)
+  self.modes_at_start, self.options_at_start = modes.text(self), layer_options.of(self)
   self.report:begin()
   if self.save then self.saver = saver.new(self) end
   if self.resume then resume(self) end

@@ -270,6 +270,30 @@ describe("an option that the run sets after its first step", function()
     options_set("lars", {trust = 0.01})
   end)
 
+  it("of a layer, is restored, unless the resumed run begins with another value", function()
+    local last
+    local o = {prepare = function(options, model, left)
+      last = model[4]
+      options.on_step = function(info)
+        if info.step == 2 then
+          model[4].p = 0.5
+          model[2].momentum = 0.3
+        end
+        left.p, left.momentum = model[4].p, model[2].momentum
+      end
+    end}
+    resumes(o, {1, 2, 4}, "a layer's options")
+    local path = checkpoints.path()
+    train(o, {max_steps = 2, save = path})
+    local prepare = o.prepare
+    o.prepare = function(options, model, left)
+      prepare(options, model, left)
+      model[4].p = 0.1
+    end
+    train(o, {max_steps = 3, resume = path})
+    assert.equal(0.1, last.p)
+  end)
+
   it("is saved again by the resumed run", function()
     local o = {optimizer = function(model)
       return atomo.optim.sgd {lr = 0.01, momentum = 0.9, params = model:parameters()}

@@ -5,6 +5,7 @@ local T = require "atomo.tensor"
 local autograd = require "atomo.autograd"
 local bags = require "atomo.train.checkpoint.bag"
 local foreign = require "atomo.train.checkpoint.foreign"
+local layer_options = require "atomo.train.checkpoint.layer_options"
 local modes = require "atomo.train.checkpoint.modes"
 local named = require "atomo.optim.named"
 local round = require "atomo.train.checkpoint.round"
@@ -123,6 +124,7 @@ function M.progress(run)
   end
   list.batches = bags.text(run.train_loader.steps or 0)
   list.modes, list.modes_at_start = bags.text(modes.text(run)), bags.text(run.modes_at_start)
+  list.layer_options = bags.text(layer_options.changed(run))
   list.exchanges, list.unit = bags.text(run.exchange.step), bags.text(run.runner.unit)
   list.remembers = bags.text(run.local_sgd ~= nil or next(run.exchange:state_dict()) ~= nil)
   return list

@@ -10,6 +10,7 @@ local file = require "atomo.train.checkpoint.file"
 local foreign = require "atomo.train.checkpoint.foreign"
 local generation = require "atomo.train.checkpoint.generation"
 local identity = require "atomo.train.checkpoint.identity"
+local layer_options = require "atomo.train.checkpoint.layer_options"
 local modes = require "atomo.train.checkpoint.modes"
 local inputs = require "atomo.train.checkpoint.inputs"
 local json = require "atomo.core.json"
@@ -199,6 +200,7 @@ local function load_generation(found, run, say, compare)
   contents.restore_progress(run, values)
   if not (same_ranks and run.local_sgd) then drop_round(run, say) end
   modes.restore(run, values.modes, values.modes_at_start, say)
+  layer_options.restore(run, values.layer_options)
   compare()
   local _, key = compressor_text(run)
   if not same_ranks then
