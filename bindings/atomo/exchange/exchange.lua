@@ -175,6 +175,7 @@ function Exchange:commit()
   if self.route.between then self.route.between:commit() end
   step:close "end_step"
   self.current = false
+  if self.remembered then memories.forget_others(self) end
   if self.trials then self.plan, self.trials = adapt.step(self.trials, self.plan, self.last.waited or 0) end
   self.step = self.step + 1
 end
@@ -272,14 +273,13 @@ function Exchange:open(opts)
 end
 
 --- Allows other gradients from the next step on (parameters were frozen or unfrozen), and new names. Memories of
---- compressors are kept, learnt state is not. Raises if a step has begun. [collective]
+--- compressors are kept; learnt state only if the next plan is for the same gradients again, as after a step that was
+--- given up. Raises if a step has begun. [collective]
 function Exchange:replan()
   check.between_steps(self, "replan")
   if not self.plan then return end
   local carried = {}
-  for name, memory in pairs(memories.of(self)) do
-    if not memories.is_learnt(name) then carried[name] = T.outside_scope(memory.clone, memory) end
-  end
+  for name, memory in pairs(memories.of(self)) do carried[name] = T.outside_scope(memory.clone, memory) end
   routes.close(self.route)
   self.names = false
   self:replace(self:open(self.settings.given))

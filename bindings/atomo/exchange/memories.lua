@@ -114,14 +114,26 @@ local function begun_anew(plan, keys, of_key)
   return labels
 end
 
---- Returns the memories of tensors that are not in the plan (frozen ones), by name; false if there are none.
+--- Returns the memories of tensors that are not in the plan (frozen ones), by name, and unless this set of tensors has
+--- learnt state, that of another set, until a step is committed; false if there is neither.
 local function waiting(plan, remembered)
-  local list = {}
+  local list, of_this_set = {}, remembered[".learnt" .. key_of_step(plan)] ~= nil
   for name, memory in pairs(remembered) do
-    local key = not M.is_learnt(name) and name:match "/.*$"
-    if key and not tensor_of(plan, key) then list[name] = memory end
+    local key = name:match "/.*$"
+    local waits = key and not tensor_of(plan, key)
+    if M.is_learnt(name) then waits = not of_this_set end
+    if waits then list[name] = memory end
   end
   return next(list) and list or false
+end
+
+--- Forgets learnt state of another set of tensors, when a step of this set is committed.
+function M.forget_others(ex)
+  local list = {}
+  for name, memory in pairs(ex.remembered) do
+    if not M.is_learnt(name) then list[name] = memory end
+  end
+  ex.remembered = next(list) and list or false
 end
 
 --- Sends memories that are to be restored to their owners in this plan (handover.lua). Rank 0 reports tensors whose

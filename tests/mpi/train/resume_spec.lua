@@ -188,6 +188,23 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
     end}, {2, 4}, "skips")
   end)
 
+  it("with a layer that is frozen for one step, which is given up", function()
+    for _, compress in ipairs {"entry:ratio=8", "auto:ratio=8,keep=3,ef=true"} do
+      resumes({nonfinite = "skip", exchange = {compress = compress}, prepare = function(options, model)
+        local at
+        options.schedule = function(step)
+          at = step + 1
+          model[5].bias.requires_grad = at ~= 2
+          return 0.01
+        end
+        options.loss = function(logits, labels)
+          local loss = atomo.F.cross_entropy(logits, labels)
+          return at == 2 and loss * math.huge or loss
+        end
+      end}, {1, 2, 3}, compress)
+    end
+  end)
+
   it("with a learning rate set for a group, and steps of some parameters only", function()
     resumes({optimizer = function(model)
       return atomo.optim.adamw {lr = 0.01, params = atomo.optim.no_decay_groups(model)}
