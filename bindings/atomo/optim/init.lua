@@ -157,7 +157,7 @@ end
 ---@param comm atomo.Comm
 ---@param opts {weights: "fp32"|"bf16"|nil}?  default "fp32"
 ---@return atomo.Optimizer self
----@usage atomo.optim.adam({params = m:parameters()}):shard(world).steps --> 0
+---@usage atomo.optim.adam({params = m:parameters()}):shard(atomo.mpi.world).steps --> 0
 function Optimizer:shard(comm, opts)
   expect(self)
   local weights = shards.check(self.kind, comm, opts)

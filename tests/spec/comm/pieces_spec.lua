@@ -1,5 +1,6 @@
 -- Tensors beyond the largest single message (256 MiB; ATOMO_MPI_CHUNK) travel in pieces: the specs of collectives,
 -- messages and sharded optimizers also hold with pieces of 8 bytes.
+-- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"
 

@@ -1,5 +1,6 @@
 -- The matrix products of a training step: which are recorded, and bench_nn.lua --limit (atomo.tools.product_limit,
 -- atomo.tools.step_limit, runtime/linalg/product_record.c).
+-- test: slow
 local atomo = require "atomo"
 local ffi = require "ffi"
 local C = require("atomo.ffi").C
