@@ -57,8 +57,8 @@ run() { # FOLDER [EPOCHS]
   exec sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$@" </dev/null
 }
 
-# Prints what is wrong with the generations in a folder.
-check_generations() { # FOLDER
+# Prints what is wrong with the checkpoints in a folder.
+check_checkpoints() { # FOLDER
   "$host" - "$1" <<'LUA' 2>&1
     local disk, manifest = require "atomo.train.checkpoint.disk", require "atomo.train.checkpoint.manifest"
     for _, name in ipairs(disk.kind(...) and disk.names(...) or {}) do
@@ -114,10 +114,10 @@ while [ "$k" -lt "$kills" ]; do
   [ "$rc" != 0 ] || why="exit code 0"
   [ "$took" -le $((5000 * patience)) ] || why="$why $took ms"
   [ -z "$left" ] || why="$why; processes left: $left"
-  wrong=$(check_generations "$folder/checkpoint") || true
+  wrong=$(check_checkpoints "$folder/checkpoint") || true
   why=$why${wrong:+"; $wrong"}
-  for generation in "$folder"/checkpoint/step-*; do
-    case $generation in *.partial | *.replaced | *.removed | *'*') ;; *) saved=$((saved + 1)) ;; esac
+  for step in "$folder"/checkpoint/step-*; do
+    case $step in *.partial | *.replaced | *.removed | *'*') ;; *) saved=$((saved + 1)) ;; esac
   done
   [ "$took" -le "$slowest" ] || slowest=$took
   if [ -z "$why" ]; then passed=$((passed + 1)); else
@@ -129,7 +129,7 @@ while [ "$k" -lt "$kills" ]; do
   fi
 done
 if [ -n "$chain" ]; then
-  # The last job goes some epochs beyond the newest generation, as far as a fast machine has come. fault_job.lua takes 4
+  # The last job goes some epochs beyond the newest checkpoint, as far as a fast machine has come. fault_job.lua takes 4
   # of 64 samples a rank and step.
   step=$(sed -n 's/.*step-\([0-9]*\).*/\1/p' "$folder/checkpoint/latest" 2>/dev/null) || true
   epochs=$((${step:-0} * 4 * ranks / 64 + 4))

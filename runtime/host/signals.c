@@ -5,7 +5,7 @@
  * compiled loops and C calls. So a timer fires soon after, prints a last word and ends the process. A second Ctrl-C
  * ends it at once. If no script runs (while MPI starts or ends, or a Lua state is closed) only the timer is used.
  *
- * While a training run saves generations, SIGTERM is a request to it (runtime/core/requests.c): the run saves after its
+ * While a training run saves checkpoints, SIGTERM is a request to it (runtime/core/requests.c): the run saves after its
  * step and ends the program with code 75. The timer ends the program with code 143 if the run does not get that far
  * before SIGKILL is due. SIGUSR2 is the same with more time, because mpirun forwards it and kills nobody. SIGUSR1 asks
  * the run to save and to continue.

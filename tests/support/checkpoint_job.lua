@@ -54,7 +54,7 @@ atomo.train {model = model, epochs = 2, eval_every = 0, save = dir, save_every =
   exchange = atomo.exchange {compress = "svd:ratio=4,bits=8,every=4,ef=true", min_size = 50},
   on_step = function(info)
     steps = info.step
-    armed = fault ~= "none" and steps == 6 -- the fault comes in the second generation
+    armed = fault ~= "none" and steps == 6 -- the fault comes in the second checkpoint
   end}
 local parts = {}
 for _, entry in ipairs(model:named_parameters()) do parts[#parts + 1] = entry[2]:bytes() end

@@ -52,13 +52,13 @@ function M.bytes(path)
   return bytes
 end
 
---- Returns the generation that a folder's `latest` (or `best`) names.
+--- Returns the checkpoint that a folder's `latest` (or `best`) names.
 function M.named(dir, pointer)
   return dir .. "/" .. M.bytes(dir .. "/" .. (pointer or "latest")):match "^%S+"
 end
 
---- Returns the names of the generations in a folder.
-function M.generations(dir)
+--- Returns the names of the checkpoints in a folder.
+function M.names(dir)
   local list = {}
   for _, name in ipairs(disk.names(dir)) do
     if name:match "^step" then list[#list + 1] = name end
@@ -66,11 +66,11 @@ function M.generations(dir)
   return list
 end
 
---- Returns file name -> bytes of a generation's files of tensors.
-function M.files(generation)
+--- Returns file name -> bytes of a checkpoint's files of tensors.
+function M.files(folder)
   local files = {}
-  for _, name in ipairs(disk.names(generation)) do
-    if name:match "%.safetensors$" then files[name] = M.bytes(generation .. "/" .. name) end
+  for _, name in ipairs(disk.names(folder)) do
+    if name:match "%.safetensors$" then files[name] = M.bytes(folder .. "/" .. name) end
   end
   return files
 end

@@ -1,7 +1,7 @@
 --- Describes the files and folders that training writes, as lines for people (scripts/inspect.lua).
 local T = require "atomo.tensor"
 local disk = require "atomo.train.checkpoint.disk"
-local generation = require "atomo.train.checkpoint.generation"
+local step_folders = require "atomo.train.checkpoint.step_folders"
 local log = require "atomo.core.log"
 local manifest = require "atomo.train.checkpoint.manifest"
 local npy = require "atomo.tensor.npy"
@@ -84,7 +84,7 @@ local function bytes_of(body)
   return sum
 end
 
---- Adds a generation's settings to lines, as many to a line as fit.
+--- Adds a checkpoint's settings to lines, as many to a line as fit.
 local function add_settings(lines, identity)
   local line = "settings:"
   for _, name in ipairs(sorted_keys(identity)) do
@@ -101,7 +101,7 @@ local function add_settings(lines, identity)
   lines[#lines + 1] = line
 end
 
-local function of_generation(lines, folder, only)
+local function of_checkpoint(lines, folder, only)
   local body, why = manifest.read(folder)
   if not body then raise(("%s is no complete checkpoint: %s"):format(folder, why)) end
   local identity = body.identity or {}
@@ -125,10 +125,10 @@ local function of_generation(lines, folder, only)
   end
 end
 
---- The history of a run: its generations, in the order in which they were saved.
+--- The history of a run: its checkpoints, in the order in which they were saved.
 local function of_run(lines, folder)
-  local sound, others = generation.list(folder)
-  local latest, best = generation.pointed(folder, "latest"), generation.pointed(folder, "best")
+  local sound, others = step_folders.list(folder)
+  local latest, best = step_folders.pointed(folder, "latest"), step_folders.pointed(folder, "best")
   local best_text = best and disk.get(folder .. "/best"):match "^%S+%s+(.-)%s*$" or ""
   local rows = {{"checkpoint", "model", "epoch", "step", "ranks", "size", ""}}
   for i = #sound, 1, -1 do
@@ -206,14 +206,14 @@ function M.describe(path, only)
   if not kind then raise(("%s is not there"):format(path)) end
   local folder, pointer = path:match "^(.-)/?(%a+)$"
   local pointed = kind == "file" and (pointer == "best" or pointer == "latest") and
-    generation.pointed(folder == "" and "." or folder, pointer)
+    step_folders.pointed(folder == "" and "." or folder, pointer)
   if pointed then path, kind = ("%s/%s"):format(folder == "" and "." or folder, pointed), "folder" end
-  if kind == "folder" and not generation.split(path) then
+  if kind == "folder" and not step_folders.split(path) then
     lines[1] = path .. ": folder of checkpoints"
     of_run(lines, path)
   elseif kind == "folder" then
     lines[1] = path
-    of_generation(lines, path, only)
+    of_checkpoint(lines, path, only)
   else
     local of = kind_of_file(path)
     lines[1] = ("%s: %s, %s"):format(path, of[2], log.bytes((disk.checksum(path))))

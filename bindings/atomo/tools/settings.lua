@@ -49,7 +49,7 @@ local function of_log(path)
 end
 
 local function of_checkpoint(path)
-  local folder = trained.generation_of(path)
+  local folder = trained.checkpoint_of(path)
   local body, why = manifest.read(folder)
   if not body then error(("%s is no complete checkpoint: %s"):format(folder, why), 0) end
   if type(body.settings) ~= "table" then

@@ -1,10 +1,10 @@
---- Opens the result of a training run. Reads the model's tensors from a folder of checkpoints, one generation, a
+--- Opens the result of a training run. Reads the model's tensors from a folder of checkpoints, one checkpoint, a
 -- checkpoint of an earlier version, or a safetensors, NumPy or PyTorch file. Makes a model with the number of classes
 -- and channels of these tensors.
 local check = require "atomo.train.checkpoint"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
-local generation = require "atomo.train.checkpoint.generation"
+local step_folders = require "atomo.train.checkpoint.step_folders"
 local manifest = require "atomo.train.checkpoint.manifest"
 local npy = require "atomo.tensor.npy"
 local safetensors = require "atomo.tensor.safetensors"
@@ -33,22 +33,22 @@ local function section(tensors, first)
   return list
 end
 
---- Returns the folder of the generation that a path names: DIR (its newest one), DIR/step-N, DIR/best or DIR/latest;
+--- Returns the folder of the checkpoint that a path names: DIR (its newest one), DIR/step-N, DIR/best or DIR/latest;
 --- nil for other paths.
 ---@param path string
 ---@return string?
-function M.generation_of(path)
+function M.checkpoint_of(path)
   local folder, pointer = path:match "^(.-)/?(%a+)$"
   if disk.kind(path) == "file" then
-    local name = (pointer == "best" or pointer == "latest") and generation.pointed(folder == "" and "." or folder,
+    local name = (pointer == "best" or pointer == "latest") and step_folders.pointed(folder == "" and "." or folder,
       pointer)
     return name and ("%s/%s"):format(folder == "" and "." or folder, name)
   elseif disk.kind(path) ~= "folder" then
     raise(("%s is not there: expected a file of weights or a folder of checkpoints"):format(path))
-  elseif generation.split(path) then
+  elseif step_folders.split(path) then
     return (path:gsub("/+$", ""))
   end
-  local sound, others = generation.list(path)
+  local sound, others = step_folders.list(path)
   if not sound[1] then
     raise(("%s has no complete checkpoint%s"):format(path, others[1] and (": %s: %s"):format(others[1].name,
       others[1].why) or ", no folder step-N"))
@@ -56,7 +56,7 @@ function M.generation_of(path)
   return ("%s/%s"):format(path, sound[1].name)
 end
 
-local function of_generation(folder)
+local function of_checkpoint(folder)
   local body, why = manifest.read(folder)
   if not body then raise(("%s is no complete checkpoint: %s"):format(folder, why)) end
   local path = folder .. "/model.safetensors"
@@ -96,8 +96,8 @@ local function of_torch(path)
 end
 
 local function read(path)
-  local folder = M.generation_of(path)
-  if folder then return not_empty(of_generation(folder)) end
+  local folder = M.checkpoint_of(path)
+  if folder then return not_empty(of_checkpoint(folder)) end
   if path:match "%.npz$" then
     return not_empty {path = path, tensors = npy.from_npz(path), identity = {}, inputs = {}}
   end

@@ -273,7 +273,7 @@ local function shard(self)
   end
 end
 
---- Says that no step is left to train, and saves the run, unless its folder has a generation of this step. [collective]
+--- Says that no step is left to train, and saves the run, unless its folder has a checkpoint of this step. [collective]
 local function say_nothing_left(self)
   local limit = is_through(self) and (", max_steps is %d"):format(self.max_steps) or ""
   self.report:line(("nothing is left to train: step %d, %d of %d epochs%s"):format(self.step, self.place.epoch,

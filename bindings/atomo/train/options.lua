@@ -36,12 +36,12 @@ local raise = require("atomo.ffi").raise
 ---@field check_replicas boolean|integer|nil  compares replicas (parameters and the optimizer's state) every N steps
 --- (true: 100) and after every epoch, and raises if they differ; default: after every epoch; false: never
 ---@field nonfinite string?         "abort" (default) or "skip" a step with a NaN or Inf
----@field save string?              folder of checkpoints: generations step-N, complete or absent; latest, best. Then
+---@field save string?              folder of checkpoints step-N, each complete or absent; latest, best. Then
 --- SIGUSR1 saves after the step, and SIGTERM and SIGUSR2 save and end the program with code 75 (os.exit)
----@field save_every integer|string|nil  steps between generations, or a time ("30s", "10m", "2h"); default: every
+---@field save_every integer|string|nil  steps between checkpoints, or a time ("30s", "10m", "2h"); default: every
 --- epoch. One is also written at the run's end, and when a test result is the best so far
----@field keep integer?             number of newest generations kept, besides latest and best; 0: all; default 3
----@field resume string?            folder (its newest generation), generation, file of an earlier version, or "auto":
+---@field keep integer?             number of newest checkpoints kept, besides latest and best; 0: all; default 3
+---@field resume string?            folder (its newest checkpoint), a checkpoint, file of an earlier version, or "auto":
 --- the newest of `save`, else a new run. A resumed run is bit-identical to an uninterrupted one
 ---@field state table<string, table>?  the user's objects by name, with state_dict and load_state_dict: saved, restored
 ---@field log string?               JSONL file, appended by rank 0

@@ -63,10 +63,10 @@ describe("a folder to save to", function()
     local before = contents(dir)
     local last = checkpoints.named(dir):match "[^/]+$"
     local set = {width = 7} -- a setting that the run in `dir` did not have
-    refused("holds generations of another run, the newest is " .. last:gsub("%-", "%%-") .. ": .*differs in: width " ..
+    refused("holds checkpoints of another run, the newest is " .. last:gsub("%-", "%%-") .. ": .*differs in: width " ..
       "none %-> 7$", {save = dir, settings = set})
-    refused("holds generations of another run", {save = dir, settings = set, resume = other})
-    refused("holds generations of another run", {save = dir, settings = set, resume = checkpoints.named(other)})
+    refused("holds checkpoints of another run", {save = dir, settings = set, resume = other})
+    refused("holds checkpoints of another run", {save = dir, settings = set, resume = checkpoints.named(other)})
     assert.equal(before, contents(dir))
     local folder, name = dir:match "^(.*)/([^/]+)$"
     local again = ("%s/./%s"):format(folder, name)
@@ -81,16 +81,16 @@ describe("a folder to save to", function()
 
   it("in which something else has a name of ours is refused", function()
     for _, case in ipairs {
-      {"step%-7 is there already and is no generation of this program", function(dir)
+      {"step%-7 is there already and is no checkpoint of this program", function(dir)
         disk.make(dir .. "/step-7")
         disk.put(dir .. "/step-7/weights.h5", "mine")
       end},
-      {"step%-7 is there already and is no generation", function(dir)
+      {"step%-7 is there already and is no checkpoint", function(dir)
         disk.make(dir .. "/step-7")
         disk.make(dir .. "/step-7/manifest.safetensors")
         disk.make(dir .. "/step-7/rest")
       end},
-      {"step%-7 is there already and is no generation", function(dir) disk.put(dir .. "/step-7", "mine") end},
+      {"step%-7 is there already and is no checkpoint", function(dir) disk.put(dir .. "/step-7", "mine") end},
       {"latest is there already and is no file of this program", function(dir) disk.make(dir .. "/latest") end},
       {"best is there already and is no file of this program", function(dir) disk.put(dir .. "/best", "model 3") end},
     } do
@@ -106,7 +106,7 @@ describe("a folder to save to", function()
     end
   end)
 
-  it("that has no room for a generation is refused; the probe leaves no file", function()
+  it("that has no room for a checkpoint is refused; the probe leaves no file", function()
     local dir = checkpoints.path()
     on_first(function() disk.make(dir) end)
     local reserve, asked = disk.reserve, nil
@@ -115,7 +115,7 @@ describe("a folder to save to", function()
       if bytes > 0 then return reserve(path, 1e18) end
       return reserve(path, bytes)
     end
-    local ok, text = pcall(refused, "checkpoint: rank 0: cannot write .*, where this rank's part of a generation " ..
+    local ok, text = pcall(refused, "checkpoint: rank 0: cannot write .*, where this rank's part of a checkpoint " ..
       "takes 369 kB or more: no room for 1000000000000000000 bytes in .*: ", {save = dir})
     disk.reserve = reserve
     assert(ok, text)
@@ -141,27 +141,27 @@ describe("a file to resume from", function()
     end)
   end
 
-  it("that is one file of a generation is refused, and its folder named", function()
+  it("that is one file of a checkpoint is refused, and its folder named", function()
     local dir = checkpoints.path()
     train {save = dir}
     local folder = checkpoints.named(dir)
     for _, name in ipairs {"model.safetensors", "manifest", "rank-0.safetensors"} do
-      refused("is one file of a generation: resume from its folder, .*/" .. folder:match("[^/]+$"):gsub("%-", "%%-"),
+      refused("is one file of a checkpoint: resume from its folder, .*/" .. folder:match("[^/]+$"):gsub("%-", "%%-"),
         {resume = folder .. "/" .. name})
     end
   end)
 
-  it("that is a folder without generations is refused", function()
+  it("that is a folder without checkpoints is refused", function()
     local dir = checkpoints.path()
     on_first(function() disk.make(dir) end)
-    refused("holds no complete generation %(folders step%-N that a run has saved%)", {resume = dir})
+    refused("holds no complete checkpoint %(folders step%-N that a run has saved%)", {resume = dir})
   end)
 end)
 
 describe("a manifest that disagrees", function()
   teardown(checkpoints.remove_all)
 
-  --- Changes the manifest of a new generation, with a right checksum; returns the generation's folder.
+  --- Changes the manifest of a new checkpoint, with a right checksum; returns the checkpoint's folder.
   local function changed(change)
     local manifest = require "atomo.train.checkpoint.manifest"
     local dir = checkpoints.path()

@@ -1,4 +1,4 @@
--- Files of checkpoints: generations are complete, kept and pruned, named by latest and best; damaged, missing or
+-- Files of checkpoints: they are complete, kept and pruned, named by latest and best; damaged, missing or
 -- foreign files are refused on all ranks with the same text; files of earlier versions can be read.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
@@ -67,7 +67,7 @@ local function flipped(bytes, at)
   return bytes:sub(1, at - 1) .. string.char(bit.bxor(bytes:byte(at), 1)) .. bytes:sub(at + 1)
 end
 
-describe("a generation", function()
+describe("a checkpoint", function()
   teardown(checkpoints.remove_all)
 
   it("is refused on all ranks where a file is missing, cut off or damaged, or the manifest is", function()
@@ -124,7 +124,7 @@ describe("a generation", function()
     local whole = train {epochs = 1}
     local _, said = train_said {epochs = 1, max_steps = 0, save = first}
     assert.truthy(said:find("nothing is left to train: step 0, 0 of 1 epochs, max_steps is 0", 1, true), said)
-    assert.same({"step-0"}, checkpoints.generations(first))
+    assert.same({"step-0"}, checkpoints.names(first))
     assert_same(whole, (train {epochs = 1, resume = first, save = first}))
     local rest
     rest, said = train_said {epochs = 1, resume = first, save = second}
@@ -145,7 +145,7 @@ describe("a generation", function()
     assert.equal(("step-%d"):format(5 * steps), checkpoints.named(path):match "[^/]+$")
     assert.equal(("step-%d"):format(2 * steps), checkpoints.named(path, "best"):match "[^/]+$")
     assert.matches("^step%-%d+ test_accuracy 0.9", checkpoints.bytes(path .. "/best"))
-    local kept = checkpoints.generations(path)
+    local kept = checkpoints.names(path)
     table.sort(kept)
     local expected = {}
     for i, epoch in ipairs {2, 4, 5} do expected[i] = ("step-%d"):format(epoch * steps) end
@@ -240,10 +240,10 @@ describe("the folder of checkpoints", function()
     local path = checkpoints.path()
     assert_same(train {epochs = 1}, (train {epochs = 1, save = path, resume = "auto"}))
     refused("needs save, the folder", {epochs = 1, resume = "auto"})
-    refused("is not there: expected a folder of generations", {epochs = 1, resume = path .. ".none"})
+    refused("is not there: expected a folder of checkpoints", {epochs = 1, resume = path .. ".none"})
     if world.rank == 0 then require("atomo.train.checkpoint.disk").make(path .. ".empty") end
     world:barrier()
-    refused("%.empty holds no complete generation", {epochs = 1, resume = path .. ".empty"})
+    refused("%.empty holds no complete checkpoint", {epochs = 1, resume = path .. ".empty"})
     refused("save_every is soon", {epochs = 1, save = path, save_every = "soon"})
     refused("keep wants save, a folder", {epochs = 1, keep = 3})
   end)

@@ -377,15 +377,15 @@ describe("saving", function()
     end
   end)
 
-  it("leaves generations from each of which a run ends with the same bits", function()
+  it("leaves checkpoints from each of which a run ends with the same bits", function()
     for _, o in ipairs {{exchange = {compress = "entry:ratio=4,ef=true"}}, {local_steps = 3}} do
       local path = checkpoints.path()
       local whole = train(o, {save = path, save_every = 2, keep = 0})
-      local names = checkpoints.generations(path)
+      local names = checkpoints.names(path)
       assert.is_true(#names > 3)
       for _, name in ipairs(names) do
         local rest = train(o, {resume = path .. "/" .. name})
-        rest.epoch = rest.epoch or whole.epoch -- after the last generation nothing is left to train
+        rest.epoch = rest.epoch or whole.epoch -- after the last checkpoint nothing is left to train
         assert_same(whole, rest, name)
       end
       checkpoints.remove(path)

@@ -1,4 +1,4 @@
--- scripts/mpirun.sh --restarts: a job that loses a rank is started again from its newest generation; one with an error
+-- scripts/mpirun.sh --restarts: a job that loses a rank is started again from its newest checkpoint; one with an error
 -- or a signal is not. With an mpirun and a remote shell of the spec's own: on the hosts that answer, down to
 -- --min-ranks. Between hosts: netlab_restarts_spec.lua.
 -- test: slow

@@ -36,7 +36,7 @@ describe("the result of training", function()
   end)
   teardown(checkpoints.remove_all)
 
-  it("is found: a folder's newest, best, latest, one generation, a file of weights", function()
+  it("is found: a folder's newest, best, latest, one checkpoint, a file of weights", function()
     for _, case in ipairs {{dir, 8}, {dir .. "/latest", 8}, {dir .. "/step-4", 4}, {dir .. "/step-4/", 4}} do
       local found = trained.read(case[1])
       assert.equal(case[2], found.step)

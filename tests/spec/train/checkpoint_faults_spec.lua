@@ -1,5 +1,5 @@
 -- Faults during a save: a job that is killed at any change that a save makes on the disk, or whose disk is then full,
--- leaves a complete generation, the previous or the new one. A resumed run is bit-identical to an uninterrupted one.
+-- leaves a complete checkpoint, the previous or the new one. A resumed run is bit-identical to an uninterrupted one.
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"
@@ -21,7 +21,7 @@ describe("a save", function()
       rank or 0, n or 0), {timeout = 60})
   end
 
-  --- Asserts that a complete generation is left, and that a run resumed from it ends like an uninterrupted one.
+  --- Asserts that a complete checkpoint is left, and that a run resumed from it ends like an uninterrupted one.
   local function check_left(what, steps)
     local out, code = run "auto"
     assert.equal(0, code, what .. "\n" .. out)
@@ -44,7 +44,7 @@ describe("a save", function()
     checkpoints.remove(dir)
   end
 
-  it("that is killed at any change it makes on the disk leaves a whole generation", function()
+  it("that is killed at any change it makes on the disk leaves a whole checkpoint", function()
     whole()
     local killed = 0
     for _, case in ipairs {{"kill", 1}, {"cut", 1}, {"kill", 0}, {"cut", 0}} do
@@ -66,7 +66,7 @@ describe("a save", function()
     assert.is_true(killed >= 12, killed)
   end)
 
-  it("that SIGTERM comes in ends the job with 75 and leaves a whole generation", function()
+  it("that SIGTERM comes in ends the job with 75 and leaves a whole checkpoint", function()
     whole()
     for _, case in ipairs {{0, 2}, {0, 7}, {1, 1}} do
       local rank, n = unpack(case)
@@ -78,7 +78,7 @@ describe("a save", function()
     end
   end)
 
-  it("on a full disk ends the job on all ranks, and the generation before stays", function()
+  it("on a full disk ends the job on all ranks, and the checkpoint before stays", function()
     whole()
     for _, case in ipairs {{0, 2}, {0, 5}, {1, 1}} do
       local rank, n = unpack(case)
@@ -86,7 +86,7 @@ describe("a save", function()
       assert.equal(1, code, out)
       assert.matches(("checkpoint: rank %d: [^\n]*File too large"):format(rank), out)
       local what = ("full at change %d of rank %d"):format(n, rank)
-      assert.same({"step-3"}, checkpoints.generations(dir), what)
+      assert.same({"step-3"}, checkpoints.names(dir), what)
       check_left(what)
       checkpoints.remove(dir)
     end

@@ -26,23 +26,23 @@ describe("a full disk", function()
     return code == 0
   end
 
-  --- Trains LeNet, of which a generation has 5.3 MB, for two epochs of five steps.
+  --- Trains LeNet, of which a checkpoint has 5.3 MB, for two epochs of five steps.
   local function train(options)
     return spawn.host(("%sscripts/train_cifar.lua --model lenet --train-images 80 --batch 16 --epochs 2 " ..
       "--eval-every 0 --compress none %s"):format(root, options), {timeout = 60})
   end
 
-  it("that has no room for one generation is refused before the training", function()
+  it("that has no room for one checkpoint is refused before the training", function()
     if not mounted(1024) then return pending "this machine does not allow mounting a tmpfs" end
     local out, code = train("--save " .. dir .. "/run")
     assert.equal(1, code, out)
-    assert.matches("cannot write [^\n]*/run, where this rank's part of a generation takes 5%.26 MB or more: no room " ..
+    assert.matches("cannot write [^\n]*/run, where this rank's part of a checkpoint takes 5%.26 MB or more: no room " ..
       "for %d+ bytes in [^\n]*: No space left on device", out)
     assert.is_nil(out:find("epoch 1/2", 1, true))
     assert.same({}, disk.names(dir .. "/run"))
   end)
 
-  it("that fills up ends the run, and the generations before stay complete", function()
+  it("that fills up ends the run, and the checkpoints before stay complete", function()
     if not mounted(8192) then return pending "this machine does not allow mounting a tmpfs" end
     local out, code = train(("--save %s/run --save-every 3"):format(dir))
     assert.equal(1, code, out)

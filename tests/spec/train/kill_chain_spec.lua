@@ -1,5 +1,5 @@
 -- A job that is killed at random moments and resumed each time ends bit-identical to one that was not killed; every
--- kill leaves complete generations (tests/kill_series.sh --chain).
+-- kill leaves complete checkpoints (tests/kill_series.sh --chain).
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

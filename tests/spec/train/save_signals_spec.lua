@@ -22,11 +22,11 @@ describe("a signal to a run that saves", function()
     return ("%s%s %s %s %s"):format(launch, spawn.exe, job, up, what or dir)
   end
 
-  --- Asserts that the run has left one complete generation, and said so.
+  --- Asserts that the run has left one complete checkpoint, and said so.
   local function check_saved(out, code)
     assert.equal(75, code, out)
     local name = assert(out:match("(step%-%d+) is saved, and the run stops"), out)
-    assert.same({name}, checkpoints.generations(dir))
+    assert.same({name}, checkpoints.names(dir))
     assert.equal(name, checkpoints.named(dir):match "[^/]+$")
     assert.is_nil((select(2, require("atomo.train.checkpoint.manifest").read(dir .. "/" .. name))))
   end
@@ -74,7 +74,7 @@ describe("a signal to a run that saves", function()
     assert.equal(143, code, out)
     assert.matches("terminated %(SIGTERM", out)
     assert.is_true(seconds > 0.5 and spawn.in_time(seconds, 2), seconds)
-    assert.same({}, checkpoints.generations(dir))
+    assert.same({}, checkpoints.names(dir))
   end)
 end)
 

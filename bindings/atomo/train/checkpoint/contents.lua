@@ -1,4 +1,4 @@
---- The contents of a generation: files shared by all ranks (model, optimizer, the user's state), one file per rank
+--- The contents of a checkpoint: files shared by all ranks (model, optimizer, the user's state), one file per rank
 -- (compressor state, random streams, whatever differs between ranks), and the run's position, in the manifest.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
@@ -157,8 +157,8 @@ end
 
 --- Restores the state that all ranks share. [local]
 ---@param run table
----@param open fun(name: string): atomo.Bag  reads a file of the generation
----@param where string   the generation, for errors
+---@param open fun(name: string): atomo.Bag  reads a file of the checkpoint
+---@param where string   the checkpoint, for errors
 ---@param say fun(text: string)  gets lines about state that cannot be restored and is reset
 ---@param saved_name string?  the saved model's, for errors
 function M.load_shared(run, open, where, say, saved_name)

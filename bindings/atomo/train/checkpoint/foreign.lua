@@ -1,4 +1,4 @@
---- Describes files that are not checkpoints of this run: other kinds of files, and generations of other models.
+--- Describes files that are not checkpoints of this run: other kinds of files, and checkpoints of other models.
 local T = require "atomo.tensor"
 local manifest = require "atomo.train.checkpoint.manifest"
 local raise = require("atomo.ffi").raise
@@ -34,11 +34,11 @@ end
 function M.check_file(path)
   local folder, name = path:match "^(.-)/*([^/]+)$"
   if name == manifest.NAME or name:match "%.safetensors$" and manifest.read(folder) then
-    raise(("checkpoint: %s is one file of a generation: resume from its folder, %s"):format(path, folder))
+    raise(("checkpoint: %s is one file of a checkpoint: resume from its folder, %s"):format(path, folder))
   end
   local kind = kind_of(first_bytes(path))
   if kind then
-    raise(("checkpoint: %s is %s, no checkpoint: expected a folder that was saved to, one of its generations " ..
+    raise(("checkpoint: %s is %s, no checkpoint: expected a folder that was saved to, one of its checkpoints " ..
       "step-N, or auto"):format(path, kind))
   end
 end

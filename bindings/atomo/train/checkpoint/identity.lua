@@ -1,4 +1,4 @@
---- The settings, script, data and versions of the run that saved a generation. They are compared when a run is resumed,
+--- The settings, script, data and versions of the run that saved a checkpoint. They are compared when a run is resumed,
 -- and differences are printed: the resumed run is then not bit-identical to an uninterrupted one.
 local same = require "atomo.comm.consistency"
 
@@ -13,13 +13,13 @@ local harmless = {saves = true, resumes = true, max_steps = true, check_replicas
 --- at the start.
 M.of_a_start = {ranks = true, steps = true, frozen = true, ["data: size"] = true, ["test data: size"] = true}
 
---- The values of settings that generations of earlier versions lack.
+--- The values of settings that checkpoints of earlier versions lack.
 local before = {precision = "fp32", activations = "fp32", message_buckets = "0", sharded_weights = "fp32"}
 
 --- Options of the exchange on which results depend. A run with option `settings` names them there.
 local of_exchange = {"seed", "min_size", "fuse_small", "downlink", "inter_node", "message_buckets"}
 
---- Names that generations of earlier versions lack, by kind: not compared with a generation that has none of the kind.
+--- Names that checkpoints of earlier versions lack, by kind: not compared with a checkpoint that has none of the kind.
 local kinds = {{"^data: "}, {"^test data: "}, {"^exchange: "}, {"^layer '", "^the model$", "^the loss$", "^loss '"},
   {"^manual_seed$"}}
 

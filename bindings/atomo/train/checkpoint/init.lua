@@ -1,14 +1,14 @@
---- Checkpoints: a resumed run is bit-identical to an uninterrupted one. A checkpoint is a generation, a folder
--- DIR/step-N that is complete or absent (generation.lua), with a manifest of its files. Ranks write their files in
--- parallel; when all have, one rank renames the folder. An error on any rank is raised on all with the same text;
--- earlier generations are not changed.
+--- Checkpoints: a resumed run is bit-identical to an uninterrupted one. A checkpoint is a folder
+-- DIR/step-N, complete or absent (step_folders.lua), with a manifest of its files. Ranks write their files in parallel;
+-- when all have, one rank renames the folder. An error on any rank is raised on all with the same text; earlier
+-- checkpoints are not changed.
 local brief = require "atomo.core.brief"
 local bags = require "atomo.train.checkpoint.bag"
 local contents = require "atomo.train.checkpoint.contents"
 local disk = require "atomo.train.checkpoint.disk"
 local file = require "atomo.train.checkpoint.file"
 local foreign = require "atomo.train.checkpoint.foreign"
-local generation = require "atomo.train.checkpoint.generation"
+local step_folders = require "atomo.train.checkpoint.step_folders"
 local identity = require "atomo.train.checkpoint.identity"
 local layer_options = require "atomo.train.checkpoint.layer_options"
 local modes = require "atomo.train.checkpoint.modes"
@@ -31,7 +31,7 @@ end
 
 local function own_name(rank) return ("rank-%d"):format(rank) end
 
---- Writes a bag into a generation's folder; returns its entry for the manifest.
+--- Writes a bag into a checkpoint's folder; returns its entry for the manifest.
 local function write(folder, name, bag)
   name = name .. ".safetensors"
   return manifest.entry(folder, name, bag:write(folder .. "/" .. name))
@@ -65,84 +65,84 @@ local function body_of(run, texts)
     choice = run.exchange.choice and run.exchange:choice() or nil}
 end
 
---- Saves a run as generation DIR/step-N, N its step, and makes `latest` name it. [collective]
+--- Saves a run as checkpoint DIR/step-N, N its step, and makes `latest` name it. [collective]
 ---@param dir string
 ---@param run table   state of atomo.train
 ---@return string name  "step-N"
 function M.save(dir, run)
-  local comm, name = run.comm, generation.name_of(run.step)
-  local folder = generation.partial(dir, name)
+  local comm, name = run.comm, step_folders.name_of(run.step)
+  local folder = step_folders.partial(dir, name)
   local function on_first(fn)
     return function() if comm.rank == 0 then fn() end end
   end
   local give_up = on_first(function() disk.remove_folder(folder) end)
-  together.run(comm, on_first(function() generation.begin(dir, name) end), give_up)
+  together.run(comm, on_first(function() step_folders.begin(dir, name) end), give_up)
   local shared, own = contents.gather(run)
   local entries = together.run(comm, function() return write_files(folder, comm, shared, own) end, give_up)
   shared.optimizer:free() -- views, and what was gathered from the ranks of a sharded optimizer
   local body = body_of(run, comm:allgatherv(entries))
-  together.run(comm, on_first(function() generation.commit(dir, name, body) end), give_up)
+  together.run(comm, on_first(function() step_folders.commit(dir, name, body) end), give_up)
   return name
 end
 
---- Makes `best` name a generation with test result `text`. [collective]
+--- Makes `best` name a checkpoint with test result `text`. [collective]
 function M.point_best(dir, comm, name, text)
   together.run(comm, function()
-    if comm.rank == 0 then generation.point(dir, "best", name, text) end
+    if comm.rank == 0 then step_folders.point(dir, "best", name, text) end
   end)
 end
 
---- Removes all generations except the `keep` newest and those that latest and best name. [collective]
+--- Removes all checkpoints except the `keep` newest and those that latest and best name. [collective]
 function M.prune(dir, comm, keep)
   together.run(comm, function()
-    if comm.rank == 0 then generation.prune(dir, keep) end
+    if comm.rank == 0 then step_folders.prune(dir, keep) end
   end)
 end
 
 -- ---- loading -----------------------------------------------------------------------------------------------------
 
---- Interprets option resume: {dir=, name=} for one generation, {dir=} for the newest, {file=} for a file of an earlier
+--- Interprets option resume: {dir=, name=} for one checkpoint, {dir=} for the newest, {file=} for a file of an earlier
 --- version. [local]
 local function meaning(path, save)
   if path == "auto" then
-    if not save then raise "checkpoint: resume = 'auto' needs save, the folder whose newest generation it resumes" end
+    if not save then raise "checkpoint: resume = 'auto' needs save, the folder whose newest checkpoint it resumes" end
     return {dir = save}
   end
-  local kind, dir, name = disk.kind(path), generation.split(path)
+  local kind, dir, name = disk.kind(path), step_folders.split(path)
   if kind == "file" then
     local folder, pointer = path:match "^(.-)/?(%a+)$"
-    local pointed = (pointer == "latest" or pointer == "best") and generation.pointed(folder, pointer)
+    local pointed = (pointer == "latest" or pointer == "best") and step_folders.pointed(folder, pointer)
     if pointed then return {dir = folder, name = pointed} end
     foreign.check_file(path)
     return {file = path}
   elseif kind ~= "folder" then
-    raise(("checkpoint: %s is not there: expected a folder of generations, one of them, or auto"):format(path))
+    raise(("checkpoint: %s is not there: expected a folder of checkpoints, one of them, or auto"):format(path))
   end
   return name and {dir = dir, name = name} or {dir = path}
 end
 
---- Finds the generation to resume from: its manifest and folder, nil if "auto" found none. [collective]
+--- Finds the checkpoint to resume from: its manifest and folder, nil if "auto" found none. [collective]
 local function find(path, run, say)
   local comm = run.comm
   local m = together.run(comm, function() return meaning(path, run.save) end)
-  comm:check("train: resume", m.file and "a file" or m.name or "the newest generation")
+  comm:check("train: resume", m.file and "a file" or m.name or "the newest checkpoint")
   if m.file then return m end
   if m.name then
-    local body, why = generation.inspect(comm, m.dir, m.name)
+    local body, why = step_folders.inspect(comm, m.dir, m.name)
     if not body then raise(("checkpoint: %s/%s: %s"):format(m.dir, m.name, why)) end
     return {body = body, folder = m.dir .. "/" .. m.name}
   end
-  local name, body, passed = generation.newest(comm, m.dir)
+  local name, body, passed = step_folders.newest(comm, m.dir)
   for _, line in ipairs(passed) do say(line) end
   if name then return {body = body, folder = m.dir .. "/" .. name} end
   if path ~= "auto" then
-    raise(("checkpoint: %s holds no complete generation (folders step-N that a run has saved)%s"):format(m.dir,
+    raise(("checkpoint: %s holds no complete checkpoint (folders step-N that a run has saved)%s"):format(m.dir,
       passed[1] and ": " .. passed[1] or ""))
   end
   say(("nothing to resume in %s: a fresh start"):format(m.dir))
 end
 
---- Returns a function that reads a file of a manifest by name, as a bag. A generation without the user's objects has no
+--- Returns a function that reads a file of a manifest by name, as a bag. A checkpoint without the user's objects has no
 --- file for them; for any other file that the manifest lacks, the function raises.
 local function opener(body, folder)
   local entries = {}
@@ -176,7 +176,7 @@ local function new_rate(saved, run)
   return not run.schedule and saved.lr and saved.lr ~= lr and tonumber(lr) or nil
 end
 
---- Begins a new round of local SGD if the open one of the generation is not continued: its steps are lost, since the
+--- Begins a new round of local SGD if the open one of the checkpoint is not continued: its steps are lost, since the
 --- model has the parameters of its beginning.
 local function drop_round(run, say)
   if run.in_round == 0 then return end
@@ -184,8 +184,8 @@ local function drop_round(run, say)
   run.in_round = 0
 end
 
---- Loads a generation into the run. [collective]
-local function load_generation(found, run, say, compare)
+--- Loads a checkpoint into the run. [collective]
+local function load_checkpoint(found, run, say, compare)
   local comm, body, folder = run.comm, found.body, found.folder
   local open, values = opener(body, folder), contents.read_progress(body.progress, folder)
   local same_ranks = body.ranks == comm.size
@@ -228,7 +228,7 @@ end
 function M.load(path, run, say, compare)
   local found = find(path, run, say)
   if not found then return nil end
-  if found.body then return found.folder, load_generation(found, run, say, compare) end
+  if found.body then return found.folder, load_checkpoint(found, run, say, compare) end
   local ranks = legacy.load(found.file, run, function() return (compressor_text(run)) end, {
     ranks = function(n) anew_on_ranks(run, n, say) end,
     coder = function(text) anew_for_coder(run, text, say) end,

@@ -39,7 +39,7 @@ function M.changed(run)
 end
 
 --- Restores a result of M.changed. An option whose value is not the saved run's first one is the user's, and stays.
----@param saved string?  nil in generations of earlier versions
+---@param saved string?  nil in checkpoints of earlier versions
 function M.restore(run, saved)
   local first, now = {}, {}
   for name, key, a, b in (saved or ""):gmatch "([^\t\n]*)\t([^\t\n]*)\t([^\t\n]*)\t([^\t\n]*)" do

@@ -1,4 +1,4 @@
---- The manifest of a generation: the run's identity and position, and size and checksums of every file. It is written
+--- The manifest of a checkpoint: the run's identity and position, and size and checksums of every file. It is written
 -- last, as a text file with one JSON object {"checksum": CRC-32 of the text after "manifest":, "manifest": {...}}.
 local f = require "atomo.ffi"
 local disk = require "atomo.train.checkpoint.disk"

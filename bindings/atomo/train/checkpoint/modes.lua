@@ -48,7 +48,7 @@ end
 
 --- Restores a result of M.text, unless this run began with other parameters or modes than the saved one: these are the
 --- user's wish then, and stay.
----@param saved string?  at the time of saving; nil in generations of earlier versions
+---@param saved string?  at the time of saving; nil in checkpoints of earlier versions
 ---@param saved_start string?  at the start of the run that saved it
 ---@param say fun(text: string)  gets a line if the saved ones are not restored
 function M.restore(run, saved, saved_start, say)

@@ -1,7 +1,7 @@
---- Checks the folder of a run's generations before training starts: all ranks can write to it, all hosts share it, it
+--- Checks the folder of a run's checkpoints before training starts: all ranks can write to it, all hosts share it, it
 -- has enough room, and its contents belong to this run.
 local disk = require "atomo.train.checkpoint.disk"
-local generation = require "atomo.train.checkpoint.generation"
+local step_folders = require "atomo.train.checkpoint.step_folders"
 local identity = require "atomo.train.checkpoint.identity"
 local log = require "atomo.core.log"
 local together = require "atomo.train.checkpoint.together"
@@ -18,7 +18,7 @@ local function free_place(dir)
   local text, why = disk.get(dir)
   if not text then raise(("checkpoint: %s cannot be read: %s"):format(dir, why)) end
   if text:find("atomo-checkpoint", 1, true) then
-    raise(("checkpoint: %s is a checkpoint of an earlier version, one file; generations want a folder: save to " ..
+    raise(("checkpoint: %s is a checkpoint of an earlier version, one file; checkpoints are folders now: save to " ..
       "another name (and resume from this one)"):format(dir))
   elseif text ~= "" then
     raise(("checkpoint: %s is there already and is no checkpoint: it is not overwritten"):format(dir))
@@ -26,8 +26,8 @@ local function free_place(dir)
   disk.remove(dir)
 end
 
---- Does this folder contain only files of a generation? A damaged generation may lack some of them.
-local function is_generation(path)
+--- Does this folder contain only files of a checkpoint? A damaged checkpoint may lack some of them.
+local function is_checkpoint(path)
   if disk.kind(path) ~= "folder" then return false end
   for _, name in ipairs(disk.names(path)) do
     if name ~= "manifest" and not name:match "%.safetensors$" then return false end
@@ -35,38 +35,38 @@ local function is_generation(path)
   return true
 end
 
---- Raises for entries with the name of a generation or pointer that this program has not written: they would be
+--- Raises for entries with the name of a checkpoint or pointer that this program has not written: they would be
 --- replaced.
 local function check_entries(dir)
   for _, name in ipairs(disk.names(dir)) do
     local pointer = name == "latest" or name == "best"
-    if pointer and not generation.pointed(dir, name) or
-      name:match "^step%-%d+$" and not is_generation(dir .. "/" .. name) then
+    if pointer and not step_folders.pointed(dir, name) or
+      name:match "^step%-%d+$" and not is_checkpoint(dir .. "/" .. name) then
       raise(("checkpoint: %s/%s is there already and is no %s of this program: save to another folder"):format(dir,
-        name, pointer and "file" or "generation"))
+        name, pointer and "file" or "checkpoint"))
     end
   end
 end
 
---- Raises if the folder holds generations of another run, with other settings, data or model, which this run does not
+--- Raises if the folder holds checkpoints of another run, with other settings, data or model, which this run does not
 --- resume: it would replace or remove them. If they are of a run with the same settings, which starts again from the
 --- beginning, returns a text about it; else nil.
 ---@param run table
 local function check_owner(run)
   local dir, resume = run.save, run.resume
-  local newest = generation.list(dir)[1]
+  local newest = step_folders.list(dir)[1]
   if not newest or resume == "auto" then return end
-  local from = resume and (generation.split(resume) or resume:match "^(.-)/+%a+$" or resume)
+  local from = resume and (step_folders.split(resume) or resume:match "^(.-)/+%a+$" or resume)
   local mark = ("/.probe-%d"):format(run.comm.rank) -- a file in `dir`, however that is written
   for _, folder in ipairs {from or dir, resume or dir} do
     if resume and disk.kind(folder .. mark) == "file" then return end
   end
   local differs = identity.differences(newest.body.identity or {}, run.identity, identity.of_a_start)
   if differs then
-    raise(("checkpoint: %s holds generations of another run, the newest is %s: save to another folder, or continue " ..
+    raise(("checkpoint: %s holds checkpoints of another run, the newest is %s: save to another folder, or continue " ..
       "it (resume = 'auto', --resume auto). It differs in: %s"):format(dir, newest.name, differs))
   end
-  return ("%s holds generations of such a run up to %s, which are replaced in time: resume = 'auto' would continue it")
+  return ("%s holds checkpoints of such a run up to %s, which are replaced in time: resume = 'auto' would continue it")
     :format(dir, newest.name)
 end
 
@@ -78,7 +78,7 @@ local function bytes_of_optimizer(optimizer)
   return bytes
 end
 
---- Returns the bytes of this rank's part of a generation that are known before the first step: model and optimizer,
+--- Returns the bytes of this rank's part of a checkpoint that are known before the first step: model and optimizer,
 --- without the memories of compressors.
 local function bytes_needed(run)
   local bytes = 0
@@ -93,12 +93,12 @@ local function reserve(run, path)
   local bytes = bytes_needed(run)
   local ok, why = pcall(disk.reserve, path, bytes)
   if ok then return end
-  raise(("checkpoint: cannot write %s, where this rank's part of a generation takes %s or more: %s"):format(run.save,
+  raise(("checkpoint: cannot write %s, where this rank's part of a checkpoint takes %s or more: %s"):format(run.save,
     log.bytes(bytes), why:match "checkpoint: (.*)" or why))
 end
 
 --- Raises, before training, if the folder run.save is not writable, not shared by all hosts, has no room for a
---- generation, or holds what this run must not replace. Removes files of unfinished saves and returns their names.
+--- checkpoint, or holds what this run must not replace. Removes files of unfinished saves and returns their names.
 --- [collective]
 ---@param run table  state of atomo.train
 ---@return string[] gone
@@ -126,7 +126,7 @@ function M.run(run)
     end
     note = check_owner(run)
     for rank = 0, comm.size - 1 do disk.remove(probe(rank)) end
-    gone = generation.clean(dir)
+    gone = step_folders.clean(dir)
   end)
   return gone, note
 end

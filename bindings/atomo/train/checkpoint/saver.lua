@@ -1,17 +1,17 @@
 --- Saves a run after every epoch, or every N steps or minutes; at its end; and when a test result is the best so far.
--- Removes old generations. Also resumes a run.
+-- Removes old checkpoints. Also resumes a run.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local checkpoint = require "atomo.train.checkpoint"
 local disk = require "atomo.train.checkpoint.disk"
-local generation = require "atomo.train.checkpoint.generation"
+local step_folders = require "atomo.train.checkpoint.step_folders"
 local number = require "atomo.core.number"
 local probe = require "atomo.train.checkpoint.probe"
 local C, raise = f.C, f.raise
 
 ---@class atomo.Saver
----@field saved integer?   step of the newest generation
+---@field saved integer?   step of the newest checkpoint
 local Saver = {}
 Saver.__index = Saver
 
@@ -69,7 +69,7 @@ end
 
 --- Reports that the run was saved because a signal asked for it. With stop, ends the program with code 75 on all ranks.
 local function answer(self, stop)
-  local run, name = self.run, self.dir .. "/" .. generation.name_of(self.saved)
+  local run, name = self.run, self.dir .. "/" .. step_folders.name_of(self.saved)
   if not stop then return run.report:line(name .. " is saved, as SIGUSR1 asks") end
   run.report:line(name .. " is saved, and the run stops, as SIGTERM asks: --resume auto continues it")
   os.exit(C.atomo_requests_stop())
@@ -108,7 +108,7 @@ function Saver:after_epoch(info, last)
   local due = last or timed or asked or stop or not (every.steps or every.seconds) or
     every.steps and step % every.steps == 0
   if best and self.saved == step then
-    checkpoint.point_best(self.dir, self.run.comm, generation.name_of(step), self.best_text)
+    checkpoint.point_best(self.dir, self.run.comm, step_folders.name_of(step), self.best_text)
   elseif best or due then
     save(self)
   end
@@ -118,10 +118,10 @@ end
 --- Called when the run stops within an epoch; saves. [collective]
 function Saver:stop() save(self) end
 
---- Called when no step is left to train; saves, unless the folder has a generation of this step. [collective]
+--- Called when no step is left to train; saves, unless the folder has a checkpoint of this step. [collective]
 function Saver:stop_at_once()
   local run, p = self.run, self.vote:zero_():data()
-  local path = self.dir .. "/" .. generation.name_of(run.step)
+  local path = self.dir .. "/" .. step_folders.name_of(run.step)
   p[0] = run.comm.rank == 0 and disk.kind(path) == "folder" and 1 or 0
   run.comm:allreduce(self.vote, "max")
   if p[0] == 0 then save(self) end
@@ -133,13 +133,13 @@ function Saver:close()
   if C.atomo_requests_take() >= 2 and self.saved then answer(self, true) end
 end
 
---- Called when the run was resumed from a generation.
+--- Called when the run was resumed from a checkpoint.
 function Saver:resumed(from)
   local run = self.run
-  local dir, name = generation.split(from)
+  local dir, name = step_folders.split(from)
   if dir ~= self.dir:gsub("/+$", "") then return end
   self.saved = run.step == tonumber(name:match "%d+$") and run.step or nil
-  self.best, self.best_kind = generation.best(dir)
+  self.best, self.best_kind = step_folders.best(dir)
 end
 
 -- ---- the position of a resumed run -------------------------------------------------------------------------------
@@ -166,11 +166,11 @@ local function find_place(run, ranks, values)
 end
 
 --- Returns the source from which a run resumes. A job that mpirun.sh --restarts has started again resumes from the
---- newest generation of `save` if there is one, whatever option resume says. [local]
+--- newest checkpoint of `save` if there is one, whatever option resume says. [local]
 ---@param o {save: string?, resume: string?}
 ---@return string?
 function M.from(o)
-  local again = o.save and os.getenv "ATOMO_RESTART" and generation.list(o.save)[1]
+  local again = o.save and os.getenv "ATOMO_RESTART" and step_folders.list(o.save)[1]
   return again and "auto" or o.resume
 end
 

@@ -1,5 +1,5 @@
---- Generations: folders DIR/step-N, each complete or absent. A generation is written as DIR/step-N.partial and renamed
--- when all files are on the disk. DIR/latest and DIR/best are text files that name one. A later generation has a larger
+--- Checkpoints: folders DIR/step-N, each complete or absent. A checkpoint is written as DIR/step-N.partial and renamed
+-- when all files are on the disk. DIR/latest and DIR/best are text files that name one. A later checkpoint has a larger
 -- serial number, but not always a larger step: a run may be resumed from an earlier one.
 local disk = require "atomo.train.checkpoint.disk"
 local json = require "atomo.core.json"
@@ -21,7 +21,7 @@ function M.split(path)
   return dir ~= "" and dir or path:sub(1, 1) == "/" and "/" or ".", name
 end
 
---- Reads the manifest of DIR/name; returns nil and the reason if it is missing, damaged or of another generation.
+--- Reads the manifest of DIR/name; returns nil and the reason if it is missing, damaged or of another checkpoint.
 local function read(dir, name)
   local body, why = manifest.read(dir .. "/" .. name)
   if body and M.name_of(tonumber(body.step) or -1) ~= name then
@@ -30,7 +30,7 @@ local function read(dir, name)
   return body, why
 end
 
---- Lists the generations of a folder.
+--- Lists the checkpoints of a folder.
 ---@param dir string
 ---@return table[] sound   {name=, body= manifest}, the largest serial number first
 ---@return table[] others  {name=, why=}: those without a valid manifest
@@ -47,7 +47,7 @@ function M.list(dir)
   return sound, others
 end
 
---- Returns the generation that file `pointer` ("latest" or "best") of a folder names, or nil.
+--- Returns the checkpoint that file `pointer` ("latest" or "best") of a folder names, or nil.
 function M.pointed(dir, pointer)
   local text = disk.kind(dir .. "/" .. pointer) == "file" and disk.get(dir .. "/" .. pointer)
   return text and text:match "^(step%-%d+)%s"
@@ -63,7 +63,7 @@ function M.best(dir)
   if value then return kind == "loss" and -value or value, kind end
 end
 
---- Makes `pointer` name a generation. more: text after the name.
+--- Makes `pointer` name a checkpoint. more: text after the name.
 function M.point(dir, pointer, name, more)
   disk.put(dir .. "/" .. pointer, ("%s%s\n"):format(name, more and " " .. more or ""))
 end
@@ -88,7 +88,7 @@ function M.inspect(comm, dir, name)
   return body
 end
 
---- Finds the newest complete generation of a folder. [collective]
+--- Finds the newest complete checkpoint of a folder. [collective]
 ---@param comm table
 ---@param dir string
 ---@return string? name   nil if there is none
@@ -124,7 +124,7 @@ function M.clean(dir)
     local whole, suffix = name:match "^(step%-%d+)(%.%a+)$"
     local path = dir .. "/" .. name
     if suffix == REPLACED and not disk.kind(dir .. "/" .. whole) then
-      disk.rename(path, dir .. "/" .. whole) -- the generation that was to replace it was not completed
+      disk.rename(path, dir .. "/" .. whole) -- the checkpoint that was to replace it was not completed
       gone[#gone + 1] = name .. " (back in place)"
     elseif suffix == PARTIAL or suffix == REPLACED or suffix == REMOVED then
       disk.remove_folder(path)
@@ -137,7 +137,7 @@ function M.clean(dir)
   return gone
 end
 
---- Returns the folder in which generation `name` is written.
+--- Returns the folder in which checkpoint `name` is written.
 function M.partial(dir, name) return dir .. "/" .. name .. PARTIAL end
 
 --- Makes this folder, empty. Call it on one rank.
@@ -147,7 +147,7 @@ function M.begin(dir, name)
   disk.make(path)
 end
 
---- Writes the manifest, the last file of a generation, and renames the folder to DIR/name. Call it on one rank.
+--- Writes the manifest, the last file of a checkpoint, and renames the folder to DIR/name. Call it on one rank.
 function M.commit(dir, name, body)
   local path, sound = M.partial(dir, name), M.list(dir)
   for _, entry in ipairs(body.files) do
@@ -168,13 +168,13 @@ function M.commit(dir, name, body)
   if there then disk.remove_folder(whole .. REPLACED) end
 end
 
---- Removes all generations except the `keep` newest and those that latest and best name. Call it on one rank.
+--- Removes all checkpoints except the `keep` newest and those that latest and best name. Call it on one rank.
 function M.prune(dir, keep)
   local latest, best = M.pointed(dir, "latest"), M.pointed(dir, "best")
   for i, each in ipairs((M.list(dir))) do
     if i > keep and each.name ~= latest and each.name ~= best then
       local path = dir .. "/" .. each.name
-      disk.rename(path, path .. REMOVED) -- so that no partly removed folder has a generation's name
+      disk.rename(path, path .. REMOVED) -- so that no partly removed folder has a checkpoint's name
       disk.remove_folder(path .. REMOVED)
     end
   end
