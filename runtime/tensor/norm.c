@@ -17,17 +17,12 @@ ATOMO_CLONES static double dot_run(const float *a, const float *b, int64_t n)
     return total;
 }
 
-static int64_t integer_at(const atomo_tensor *c, int64_t i)
-{
-    return c->dtype == ATOMO_U8 ? ((const uint8_t *)c->data)[i] : atomo__i32(c)[i];
-}
-
 static int dot_integers(const atomo_tensor *a, const atomo_tensor *b, double *out)
 {
     int64_t sum = 0;
     bool fits = true;
     for (int64_t i = 0; fits && i < atomo__numel(a); i++)
-        fits = !__builtin_add_overflow(sum, integer_at(a, i) * integer_at(b, i), &sum);
+        fits = !__builtin_add_overflow(sum, atomo__integer_at(a, i) * atomo__integer_at(b, i), &sum);
     ATOMO_REQUIRE(fits && atomo__whole((double)sum), ATOMO_ELIMIT,
                   "dot: the sum of %s passes 2^53; convert the tensors first (t:to \"f32\")",
                   atomo__dtype_name(a->dtype));
@@ -55,7 +50,7 @@ int atomo_dot(const atomo_tensor *a, const atomo_tensor *b, double *out)
 
 static double number_at(const atomo_tensor *c, int64_t i)
 {
-    return c->dtype == ATOMO_F32 ? (double)atomo__f32(c)[i] : (double)integer_at(c, i);
+    return c->dtype == ATOMO_F32 ? (double)atomo__f32(c)[i] : (double)atomo__integer_at(c, i);
 }
 
 static double largest(const atomo_tensor *c)

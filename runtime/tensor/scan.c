@@ -25,11 +25,6 @@ static int64_t line_start(const lines *l, int64_t r)
     return r / l->inner * l->n * l->inner + r % l->inner;
 }
 
-static int64_t integer_at(const atomo_tensor *c, int64_t i)
-{
-    return c->dtype == ATOMO_U8 ? ((const uint8_t *)c->data)[i] : atomo__i32(c)[i];
-}
-
 /* ---- running sums ------------------------------------------------------------------------------------------------ */
 
 static void sum_floats(const float *x, const lines *l, bool reverse, float *o)
@@ -48,7 +43,7 @@ static int sum_integers(const atomo_tensor *c, const lines *l, bool reverse, int
         const int64_t step = reverse ? -l->inner : l->inner;
         int64_t sum = 0, at = line_start(l, r) + (reverse ? (l->n - 1) * l->inner : 0);
         for (int64_t i = 0; i < l->n; i++, at += step) {
-            sum += integer_at(c, at);
+            sum += atomo__integer_at(c, at);
             ATOMO_REQUIRE(atomo__fits_i32((double)sum), ATOMO_ELIMIT,
                           "cumsum: %lld does not fit i32; convert the tensor first (t:to \"f32\")", (long long)sum);
             o[at] = (int32_t)sum;
@@ -83,7 +78,7 @@ static int product_of_integers(const atomo_tensor *c, int64_t at, const lines *l
     double product = 1;
     bool zero = false;
     for (int64_t i = 0; i < l->n; i++) {
-        const int64_t v = integer_at(c, at + i * l->inner);
+        const int64_t v = atomo__integer_at(c, at + i * l->inner);
         zero = zero || v == 0;
         product *= (double)v;
     }
@@ -175,7 +170,7 @@ static int multiply_integers(const atomo_tensor *c, int64_t at, const lines *l, 
 {
     int64_t product = 1; /* each factor and each product before it fits i32, so that the next one fits int64_t */
     for (int64_t i = 0; i < l->n; i++) {
-        product *= integer_at(c, at + i * l->inner);
+        product *= atomo__integer_at(c, at + i * l->inner);
         ATOMO_REQUIRE(atomo__fits_i32((double)product), ATOMO_ELIMIT,
                       "cumprod: %lld does not fit i32; convert the tensor first (t:to \"f32\")", (long long)product);
         o[i * l->inner] = (int32_t)product;

@@ -25,6 +25,12 @@ static inline int32_t *atomo__i32(const atomo_tensor *t)
     return (int32_t *)t->data;
 }
 
+/* Returns element i of a contiguous tensor of i32 or u8. */
+static inline int64_t atomo__integer_at(const atomo_tensor *t, int64_t i)
+{
+    return t->dtype == ATOMO_U8 ? ((const uint8_t *)t->data)[i] : atomo__i32(t)[i];
+}
+
 /* Returns whether v is a whole number of magnitude 2^53 at most, as every size, stride and offset must be. */
 static inline bool atomo__whole(double v)
 {

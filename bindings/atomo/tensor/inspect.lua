@@ -74,6 +74,14 @@ local words = ffi.typeof "const uint32_t *"
 local function is_half(t) return t.h.dtype == C.ATOMO_F16 or t.h.dtype == C.ATOMO_BF16 end
 T.is_half = is_half
 
+--- Raises for a tensor of f16 or bf16, which stores numbers only.
+---@param t atomo.Tensor
+---@param who string  the function in the error
+function T.expect_numbers(t, who)
+  if not is_half(t) then return end
+  f.raise(("%s: does not compute with %s, convert it first (t:to \"f32\")"):format(who, t:dtype()))
+end
+
 --- Returns element `at` of t (0-based offset in memory), which is not f16 or bf16. LuaJIT represents its other types as
 --- NaNs, so a foreign NaN (from a file or uninitialised memory) could be read as nil or a string: it is replaced by the
 --- usual NaN.

@@ -11,7 +11,7 @@ local NAN_KEY, SIGN = 2 ^ 32, 2 ^ 31
 --- Returns a function (i) of the key of element i (0-based) of a contiguous tensor: a number in the elements' order.
 --- f32 is read as bits, because LuaJIT could take a foreign NaN for another type.
 local function key_of(t)
-  if T.is_half(t) then raise(("sort: does not compute with %s, convert it first (t:to \"f32\")"):format(t:dtype())) end
+  T.expect_numbers(t, "sort")
   if t.h.dtype ~= C.ATOMO_F32 then
     local p = t:data()
     return function(i) return p[i] end

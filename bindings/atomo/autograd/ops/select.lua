@@ -31,9 +31,7 @@ local where = func {
 
 --- where for i32 and u8: a mask + b (1 - mask), which is exact.
 local function where_whole(mask, a, b)
-  if T.is_half(a) then
-    raise(("where: does not compute with %s, convert it first (t:to \"f32\")"):format(a:dtype()))
-  end
+  T.expect_numbers(a, "where")
   mask = mask:to "i32"
   local y = a:to "i32" * mask + b:to "i32" * (1 - mask)
   return y:to(a:dtype())
