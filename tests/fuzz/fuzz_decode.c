@@ -134,7 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         const atomo__plan *p = atomo__plan_of(c, s + 1);
         atomo__frame f = {.codec = c->id, .tensor = (uint32_t)s + 1, .rank = 3, .step = 7, .hash = p->hash};
         memcpy(message + ATOMO__FRAME_MAX, data, size);
-        size = atomo__frame_close(&f, message, ATOMO__FRAME_MAX, size);
+        const atomo__writer body = {.data = message + ATOMO__FRAME_MAX, .size = size};
+        size = atomo__frame_close(&f, message, ATOMO__FRAME_MAX, &body);
         uint8_t *exact = malloc(size);
         if (exact) memcpy(exact, message, size);
         free(message);
