@@ -26,8 +26,9 @@ static const double REAL = 0.25, REAL_LEAST = 0.8, REAL_MOST = 1.25;
 /* A step may leave bits unspent if the last tensors cannot use them. Later steps make up for a fraction OWED of that; a
  * step counts with ONCE of its budget at most, and the sum stays within MADE_UP of the budget. */
 static const double OWED = 0.05, ONCE = 0.1, MADE_UP = 0.06;
-/* A tensor's least quota, as a fraction of its planned bits, if the tensors before it have spent everything. */
-static const double LEAST_QUOTA = 0.05;
+/* A tensor's least quota if the tensors before it have spent everything: an empty message, and this fraction of its
+ * other planned bits. An atom's probability falls with that fraction; its variance is 1 / probability. */
+static const double LEAST_QUOTA = 0.1;
 /* The largest factor, up or down, by which T is corrected if the tensors before have spent too much or too little. */
 static const double MOST_BEHIND = 4;
 /* The least bits for a tensor's uncertain atoms, and for all atoms of a step, as a fraction of the bits wanted. */
@@ -40,6 +41,13 @@ static const double NOTHING_LEFT = 1e-9;
 static double limit(double x, double low, double high)
 {
     return ATOMO_MAX(low, ATOMO_MIN(high, x));
+}
+
+/* Returns the least bits that a tensor may have (LEAST_QUOTA) if it is to have `bits`. */
+static double least_quota(const atomo_codec *c, const atomo__plan *p, double bits)
+{
+    const double empty = 8 * (atomo__bundle_bytes(p, c->stream.rank, c->stream.step, 1) + 1);
+    return ATOMO_MIN(empty, bits) + LEAST_QUOTA * ATOMO_MAX(bits - empty, 0);
 }
 
 /* Returns a tensor's planned bits; if they are not known yet, its share of the budget by number of entries. */
@@ -91,7 +99,7 @@ void atomo__price_set(atomo_codec *c, atomo__plan *p)
         return;
     }
     const double bits = planned(c, p), share = ATOMO_MIN(1, bits / s->planned_left);
-    const double quota = ATOMO_MAX(s->left * share, LEAST_QUOTA * bits * s->scale) / s->real;
+    const double quota = ATOMO_MAX(s->left * share, least_quota(c, p, bits * s->scale)) / s->real;
     if (s->T > 0) {
         const double behind = limit(s->planned_left * s->scale / ATOMO_MAX(s->left, 1), 1 / MOST_BEHIND, MOST_BEHIND);
         const double most = quota * (1 + OVER * (1 - share)), least = quota * (1 - UNDER * (1 - share));
