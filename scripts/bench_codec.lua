@@ -3,6 +3,7 @@
 -- Prints a line per compressor, at whose end is the gradient encoded per second, and one for Algorithm 1 alone.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
+local median = require "atomo.core.median"
 local compare = require "atomo.tools.compare"
 local gradients = require "atomo.tools.gradients"
 
@@ -66,7 +67,7 @@ local function time(fn)
     times[i] = (C.atomo_time() - start) * 1e3
   end
   table.remove(times, 1) -- the first run includes page faults
-  return gradients.median(times)
+  return median(times)
 end
 
 if opts.coefficients > 0 then

@@ -6,6 +6,7 @@ local atomo = require "atomo"
 local topologies = require("atomo.exchange").topologies
 local renamed = require("atomo.core.renamed").exchange
 local C = require("atomo.ffi").C
+local median = require "atomo.core.median"
 local log = atomo.log
 
 local opts = atomo.cli.parse {
@@ -86,11 +87,6 @@ local function gradients(bytes)
     left = left - rows * columns
   end
   return list
-end
-
-local function median(times)
-  table.sort(times)
-  return times[math.ceil(#times / 2)]
 end
 
 --- Measures one case: median seconds on the slowest rank, bytes sent and received by the busiest rank.

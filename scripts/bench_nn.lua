@@ -3,6 +3,7 @@
 local atomo = require "atomo"
 local cli = atomo.cli
 local C = require("atomo.ffi").C
+local median = require "atomo.core.median"
 local nn, F = atomo.nn, atomo.F
 
 -- {name, module in models/, usual batch, options of a language model}, in the order of --model all
@@ -51,11 +52,6 @@ local opts = cli.parse {
       "are printed", min = 1},
   },
 }
-
-local function median(list)
-  table.sort(list)
-  return list[math.floor(#list / 2) + 1]
-end
 
 --- Runs one step; returns the milliseconds of forward, backward and update.
 local function step(net, optimizer, x, labels, precision)
@@ -125,10 +121,11 @@ local function new_times() return {forward = {}, backward = {}, update = {}, tot
 
 --- Prints the line of a network in a precision, and what was asked for besides; returns the median time of a step.
 local function report(name, batch, precision, times, profile, limit)
-  local ms, mem = median(times.total), atomo.mem()
+  local ms, best, mem = median(times.total), math.huge, atomo.mem()
+  for _, t in ipairs(times.total) do best = math.min(best, t) end
   local line = "%-11s batch %d  threads %d  conv %s  %s  step %.1f ms (best %.1f)  forward %.1f  backward %.1f  " ..
     "update %.1f  memory %.0f MB (process %.0f MB)  %.1f img/s"
-  print(line:format(name, batch, opts.threads, nn.conv_engine(), precision, ms, times.total[1], median(times.forward),
+  print(line:format(name, batch, opts.threads, nn.conv_engine(), precision, ms, best, median(times.forward),
     median(times.backward), median(times.update), mem.high_water / 1e6, mem.peak_rss / 1e6, 1e3 * batch / ms))
   if opts.profile then print(profile:text(opts.steps)) end
   if limit then print(limit:text()) end

@@ -3,6 +3,7 @@
 -- MPI all-reduce of the same bytes alternate, so that all three run under the same conditions.
 local atomo = require "atomo"
 local C = require("atomo.ffi").C
+local median = require "atomo.core.median"
 local check = require("atomo.ffi").check
 local renamed = require("atomo.core.renamed").exchange
 local F, log = atomo.F, atomo.log
@@ -34,12 +35,6 @@ local WARM = 3
 
 local world = atomo.mpi.world
 atomo.set_num_threads(opts.threads)
-
-local function median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.ceil(#sorted / 2)]
-end
 
 --- Makes a network, its optimizer and a batch of random images; returns the parameters and step(exchange or nil).
 local function set_up()

@@ -26,7 +26,7 @@ local function time(f, ...)
     times[#times + 1] = clock() - start
   until clock() - from > LEAST_SECONDS or #times == MOST_CALLS
   table.sort(times)
-  print(("%s a call (median of %d, least %s)"):format(seconds_text(times[math.ceil(#times / 2)]), #times,
+  print(("%s a call (median of %d, least %s)"):format(seconds_text(require "atomo.core.median"(times)), #times,
     seconds_text(times[1])))
 end
 

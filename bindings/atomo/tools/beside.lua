@@ -7,16 +7,11 @@
 -- A machine's speed drifts, so measurements are in rounds: steps and the program, for each precision. A ratio is of
 -- times of the same round; the result is the median.
 local raise = require("atomo.ffi").raise
+local median = require "atomo.core.median"
 local probe = require "atomo.tools.doctor.probe"
 
 local Beside = {}
 Beside.__index = Beside
-
-local function median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.floor(#sorted / 2) + 1]
-end
 
 --- Returns the seconds that a command prints as "median N ms", the last of them; raises with its output if it fails or
 --- prints none.

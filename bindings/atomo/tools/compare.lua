@@ -3,7 +3,7 @@
 local C = require("atomo.ffi").C
 local T = require "atomo.tensor"
 local compress = require "atomo.compress"
-local median = require("atomo.tools.gradients").median
+local median = require "atomo.core.median"
 
 local M = {}
 

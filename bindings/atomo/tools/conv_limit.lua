@@ -6,6 +6,7 @@
 -- others f32. This runtime's convolutions are timed, too, and these times include rounding.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
+local median = require "atomo.core.median"
 local precisions = require "atomo.autograd.precision"
 local ffi, C, check = f.ffi, f.C, f.check
 
@@ -16,12 +17,6 @@ local algorithms = {"direct", "winograd"}
 local passes = {"forward", "data", "weights"}
 local PASS_NUMBER = {forward = 0, data = 1, weights = 2}
 local RUNS = 2 -- runs of each algorithm in a round, after one to warm up; the fastest is used
-
-local function median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.floor(#sorted / 2) + 1]
-end
 
 local library -- scripts/bench/conv_limit.c; false: this build has none
 

@@ -97,10 +97,4 @@ function M.model(name, steps, folder)
   return lists[1], names
 end
 
---- Returns the median of a list of numbers, which it sorts.
-function M.median(times)
-  table.sort(times)
-  return times[math.ceil(#times / 2)]
-end
-
 return M

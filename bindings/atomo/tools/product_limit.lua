@@ -7,18 +7,13 @@
 -- threads, on the same operands each time, so that they are in the caches as far as they fit; the fastest of a few runs
 -- is its best. Operands have the format that the library reads: rounding to bf16 is not counted.
 local f = require "atomo.ffi"
+local median = require "atomo.core.median"
 local ffi, C, check = f.ffi, f.C, f.check
 
 local Part = {}
 Part.__index = Part
 
 local ENOUGH, MOST_RUNS = 0.01, 20 -- seconds for which a product is run again in a round, and number of runs
-
-local function median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.floor(#sorted / 2) + 1]
-end
 
 --- Returns the products that fn computes, in the order of their first calls: a list of atomo_product
 --- (runtime/atomo_bindings.h), one for all products of the same shape and layout. Also raises what fn raises.

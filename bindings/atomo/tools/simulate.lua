@@ -8,6 +8,7 @@ local choose = require "atomo.exchange.auto.choose"
 local files = require "atomo.core.files"
 local json = require "atomo.core.json"
 local log = require "atomo.core.log"
+local median = require "atomo.core.median"
 local renamed = require("atomo.core.renamed").exchange
 local raise = require("atomo.ffi").raise
 
@@ -50,12 +51,6 @@ function M.cluster(text)
   return ranks, M.rate(rate)
 end
 
-local function median(list)
-  if #list == 0 then return nil end
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
-end
-
 local SKIP = 2 -- steps at the start of a run, which plan and warm up
 
 --- Returns median milliseconds by stage, bytes and settings of each run in a log, without the first two steps.
@@ -83,7 +78,7 @@ function M.runs(path)
   end
   for _, r in ipairs(runs) do
     r.ms = {}
-    for key, list in pairs(r.lists) do r.ms[key] = median(list) end
+    for key, list in pairs(r.lists) do r.ms[key] = #list > 0 and median(list) or nil end
     r.bytes_out, r.ms.bytes = r.ms.bytes, nil
     r.lists = nil
   end

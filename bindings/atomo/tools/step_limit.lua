@@ -8,18 +8,13 @@
 -- exceed 1 slightly: the runtime's own Winograd may be faster than oneDNN, and times vary. A machine's speed drifts, so
 -- measurements are in rounds: training steps, then all convolutions and products. The share is computed in each round,
 -- from times that were measured together; the result is the median.
+local median = require "atomo.core.median"
 local conv_limit = require "atomo.tools.conv_limit"
 local product_limit = require "atomo.tools.product_limit"
 local profiles = require "atomo.tools.profile"
 
 local Limit = {}
 Limit.__index = Limit
-
-local function median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.floor(#sorted / 2) + 1]
-end
 
 --- Runs training steps and returns what they consist of: the parts that measure() measures, and the profile.
 ---@param steps integer

@@ -179,12 +179,6 @@ describe("against the clock", function()
     assert.is_true(choose.rival_wins(dense, coded, 1.00, 0.96))
   end)
 
-  it("steps count by their median, in whatever order they came", function()
-    local median = require("atomo.exchange.auto.swap").median
-    assert.equal(2, median {3, 1, 2})
-    assert.equal(2, median {9, 2, 1, 4})
-  end)
-
   it("a running setting is left for less loss, or for steps 5 % shorter", function()
     local quick = {compress = "x", topology = "sharded", level = 3, step = 0.97}
     assert.is_false(choose.better(quick, coded))

@@ -56,7 +56,7 @@ describe("a curve", function()
     local points = curve.average {curve.read(events(100, 10, {0.2, 0.4})), curve.read(events(300, 30, {0.4, 0.6}))}
     assert.same({seconds = 0.4, bytes = 40}, {seconds = points[1].seconds, bytes = points[1].bytes})
     assert.is_true(math.abs(points[2].accuracy - 0.5) < 1e-12)
-    assert.is_true(curve.median {1, 2, 3, 10} == 2.5 and curve.standard_error {1, 3} == 1)
+    assert.is_true(curve.standard_error {1, 3} == 1)
     assert.is_nil(curve.standard_error {1})
   end)
 end)

@@ -2,6 +2,7 @@
 -- a run's first steps each size of a short list is tried for a few steps; then all ranks keep the one for which they
 -- waited least. Results are bit-identical for all sizes (bucket/dense.lua).
 local T = require "atomo.tensor"
+local median = require "atomo.core.median"
 
 local SIZES = {4 * 2 ^ 20, 2 ^ 20, 16 * 2 ^ 20, math.huge} -- bytes; the first is the default
 local STEPS = 4 -- steps per size; the first is not counted
@@ -21,11 +22,6 @@ function M.plan(plan)
     end
   end
   return #list > 1 and plan.overlap and {list = list, now = 1, steps = 0}
-end
-
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
 end
 
 --- Returns the plan with the smallest median waiting time, summed over the ranks. [collective]

@@ -3,6 +3,7 @@
 local decide = require "atomo.exchange.auto.decide"
 local choose = require "atomo.exchange.auto.choose"
 local log = require "atomo.core.log"
+local median = require "atomo.core.median"
 local swap = require "atomo.exchange.auto.swap"
 
 -- WARM: steps before the first refinement; PAIRS: measured steps of each setting in a trial; KEPT: steps whose times
@@ -19,7 +20,7 @@ local function clock(self, n)
   local last = function(list) return {unpack(list, #list - n + 1)} end
   local steps, added, windows = swap.reduce(self, last(t.step)), swap.reduce(self, last(t.added), "min"),
     swap.reduce(self, last(t.window), "min")
-  return swap.median(steps), swap.median(added), swap.median(windows)
+  return median(steps), median(added), median(windows)
 end
 
 --- Corrects the model's work and network by the measured times of the running setting. added: measured seconds.
@@ -98,8 +99,8 @@ local function trial_step(self, seconds)
   t.count = t.count + 1
   self.pending = t.count % 2 == 1 and t.rival or t.running
   if t.count <= 2 * PAIRS then return end
-  local rival = swap.median(swap.reduce(self, t.seconds.rival))
-  local running = swap.median(swap.reduce(self, t.seconds.running))
+  local rival = median(swap.reduce(self, t.seconds.rival))
+  local running = median(swap.reduce(self, t.seconds.running))
   local won = choose.rival_wins(t.running, t.rival, running, rival)
   local winner = won and t.rival or t.running
   decide.tell(self, ("exchange: measured: %s %s per step, %s %s: %s is kept"):format(choose.name(t.running),

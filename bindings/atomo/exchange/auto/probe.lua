@@ -3,6 +3,7 @@
 -- determines the figures, which are the same on all ranks.
 local T = require "atomo.tensor"
 local C = require("atomo.ffi").C
+local median = require "atomo.core.median"
 
 local M = {}
 
@@ -59,8 +60,7 @@ local function latency(comm)
   end
   out:free()
   input:free()
-  table.sort(times)
-  return reduce(comm, times[(ROUNDS + 1) / 2])
+  return reduce(comm, median(times))
 end
 
 --- Measures latency (s) and rate (bytes/s) of a message to the next rank, all ranks at once. [collective]

@@ -18,12 +18,6 @@ function M.reduce(self, list, op)
   return result
 end
 
-function M.median(list)
-  local sorted = {unpack(list)}
-  table.sort(sorted)
-  return sorted[math.ceil(#sorted / 2)]
-end
-
 --- Returns the user's options with those of a setting in place.
 function M.options(self, setting)
   local o = {}

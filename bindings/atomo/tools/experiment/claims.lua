@@ -1,6 +1,7 @@
 --- Compares results with the claims of the ATOMO paper [Wang et al., NeurIPS 2018, section 5]: spectral ATOMO is up to
 -- twice as fast as QSGD and three times as fast as TernGrad, with a negligible loss of accuracy.
 local curve = require "atomo.tools.experiment.curve"
+local median = require "atomo.core.median"
 
 local M = {}
 
@@ -24,7 +25,7 @@ function M.time_to(row, accuracy, what)
     list[i] = p and p[what or "seconds"] or math.huge
     if p then reached = reached + 1 end
   end
-  return #list > 0 and curve.median(list) or math.huge, reached
+  return #list > 0 and median(list) or math.huge, reached
 end
 
 --- Returns the row that reaches an accuracy first, and its seconds; nil if none reaches it.

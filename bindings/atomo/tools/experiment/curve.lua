@@ -1,5 +1,7 @@
 --- Converts logs of runs to curves: test accuracy against training time and bytes. Time is the sum of the steps' times
 -- (data, forward, backward, exchange, update), without evaluation.
+local median = require "atomo.core.median"
+
 local M = {}
 
 ---@class atomo.CurvePoint
@@ -18,16 +20,6 @@ local M = {}
 ---@field dense_step number the same for dense gradients
 ---@field losses number[]   training loss by step
 ---@field hidden number?    mean fraction of the exchange that the main thread did not wait for
-
---- Returns the median of elements `first` (default 1) to the last; NaN if there are none.
-function M.median(list, first)
-  local copy = {}
-  for i = first or 1, #list do copy[#copy + 1] = list[i] end
-  table.sort(copy)
-  local n = #copy
-  if n == 0 then return 0 / 0 end
-  return n % 2 == 1 and copy[(n + 1) / 2] or 0.5 * (copy[n / 2] + copy[n / 2 + 1])
-end
 
 function M.mean(list)
   local sum = 0
@@ -62,7 +54,7 @@ function M.read(events)
       c.final = e.test_accuracy
     end
   end
-  c.step_ms = M.median(times)
+  c.step_ms = median(times)
   c.bytes_step, c.dense_step = bytes / math.max(c.steps, 1), dense / math.max(c.steps, 1)
   c.hidden = #hidden > 0 and M.mean(hidden) or nil
   return c
@@ -70,11 +62,14 @@ end
 
 --- Returns the median milliseconds of a step, without the first `warm` steps, in which buffers are allocated.
 function M.steady_ms(events, warm)
-  local times = {}
+  local times, seen = {}, 0
   for _, e in ipairs(events) do
-    if e.event == "step" then times[#times + 1] = e.ms.step end
+    if e.event == "step" then
+      seen = seen + 1
+      if seen > warm then times[#times + 1] = e.ms.step end
+    end
   end
-  return M.median(times, warm + 1)
+  return median(times)
 end
 
 --- Sets the curve's seconds as if each step took step_ms, which was measured in another run of the same settings.
