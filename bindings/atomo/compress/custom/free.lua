@@ -1,17 +1,14 @@
 --- The class of free compressors, atomo.codec (stages 4 to 6 and 8): the user's encode turns a gradient into tensors,
 -- texts and numbers, the user's decode turns these into a gradient. This file adds frames, checksums, error feedback,
--- figures, and the methods of a native compressor. A message:
---   0  4  bytes, with this header      4  4  tensor      8  4  step      12  4  rank (3 bytes), form (1)
---  16  2  hash of compressor, options and shape          18 2  not used, 0     20  4  CRC-32C of all but itself
---  24     with ef: the factor, f32; then the body: form 0 the values (values.lua), form 1 the entries in f32 that
---         decode makes of them
--- Form 1 is sent if the values take no fewer bytes, so a message is never longer than planned. (The gradient itself in
--- their place would be a bias if draws decide the length: the long draws would lose their errors, the short ones not.)
+-- figures, and the methods of a native compressor. The decoded entries are sent (form 1 of frame.lua) if the values
+-- take no fewer bytes, so a message is never longer than planned. (The gradient itself in their place would be a bias
+-- if draws decide the length: the long draws would lose their errors, the short ones not.)
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local arguments = require "atomo.compress.arguments"
 local consistency = require "atomo.compress.custom.consistency"
+local frame = require "atomo.compress.custom.frame"
 local message = require "atomo.compress.message"
 local precision = require "atomo.autograd.precision"
 local new_kept = require "atomo.compress.custom.kept"
@@ -31,14 +28,6 @@ local Free = strict_fields({}, "compressor", "name unbiased linear text seed",
   "h linear schedule share epoch at_step last streaming pending prepared last_budget ef")
 Free.__index = Free
 Free.__tostring = function(self) return self.text end
-
-local HEADER = 24
-ffi.cdef [[
-struct atomo_free_header { uint32_t bytes, tensor, step, rank_form; uint16_t hash, unused; uint32_t crc; };
-]]
-local header_of = ffi.typeof "struct atomo_free_header"
-local header_at = ffi.typeof "const struct atomo_free_header *"
-local f32_at = ffi.typeof "const float *"
 
 -- ---- planning ----------------------------------------------------------------------------------------------------
 
@@ -78,7 +67,7 @@ function Free:prepare(shapes, names, more)
 end
 
 --- Returns the most bytes of tensor i's message.
-local function most_bytes(self, i) return HEADER + (self.ef and 4 or 0) + self.most[i] end
+local function most_bytes(self, i) return frame.HEADER + (self.ef and 4 or 0) + self.most[i] end
 
 function Free:wire_max()
   local bytes = 0
@@ -158,40 +147,6 @@ end
 
 local function f32_text(x) return ffi.string(ffi.new("float[1]", x), 4) end
 
---- Returns a message's bytes. payload: what follows the header.
-local function framed(self, i, key, form, payload)
-  local h = header_of()
-  h.bytes, h.tensor, h.step, h.hash = HEADER + #payload, i, key.step, self.hash[i]
-  h.rank_form = key.rank + form * 2 ^ 24
-  local front = ffi.string(h, HEADER - 4)
-  local sum = front .. payload
-  h.crc = C.atomo_crc32(sum, #sum)
-  return ffi.string(h, HEADER) .. payload
-end
-
---- Reads the message that begins at data; raises unless it is whole, undamaged, and of this compressor. Returns
---- {bytes=, tensor=, form=, factor=, body=}. what: the method, for errors.
-local function read_message(self, what, data, left, i, step, rank)
-  local function refuse(why) raise(("%s: %s: %s"):format(self.name, what, why)) end
-  if left < HEADER then refuse(("a message of %d bytes, its header alone has %d"):format(left, HEADER)) end
-  local h = ffi.cast(header_at, data)
-  local bytes, front = h.bytes, HEADER + (self.ef and 4 or 0)
-  if bytes < front or bytes > left then refuse(("the message has %d bytes, %d came"):format(bytes, left)) end
-  local sum = ffi.string(data, HEADER - 4) .. ffi.string(data + HEADER, bytes - HEADER)
-  if C.atomo_crc32(sum, #sum) ~= h.crc then refuse "the message is damaged: its checksum is wrong" end
-  local tensor, form = h.tensor, math.floor(h.rank_form / 2 ^ 24)
-  if not self.shapes[tensor] then refuse(("the message is for tensor %d, which is not planned"):format(tensor)) end
-  if i and tensor ~= i then refuse(("the message is for tensor %d, expected tensor %d"):format(tensor, i)) end
-  if h.hash ~= self.hash[tensor] then refuse "the message is of another compressor (codec), option or shape" end
-  if step >= 0 and h.step ~= step then refuse(("the message is of step %d, expected %d"):format(h.step, step)) end
-  if rank and h.rank_form % 2 ^ 24 ~= rank then
-    refuse(("the message is of rank %d, expected %d"):format(h.rank_form % 2 ^ 24, rank))
-  end
-  local factor = self.ef and ffi.cast(f32_at, data + HEADER)[0] or 1
-  if factor - factor ~= 0 or form > 1 then refuse "the message has a form that there is not" end
-  return {bytes = bytes, tensor = tensor, form = form, factor = factor, body = ffi.string(data + front, bytes - front)}
-end
-
 --- Returns the gradient of a message read.
 local function decoded(self, m)
   local g
@@ -221,11 +176,11 @@ local function encode_one(self, g, i, key)
     if #body >= 4 * x:numel() then body, form = ffi.string(ghat.h.data, 4 * x:numel()), 1 end
     if self.ef then
       local factor = f32_text(C.atomo_codec_best_factor(ghat:contiguous().h, x.h))
-      ghat, body = ghat * ffi.cast(f32_at, ffi.cast("const char *", factor))[0], factor .. body
+      ghat, body = ghat * ffi.cast("const float *", ffi.cast("const char *", factor))[0], factor .. body
       self.sent[i]:copy_(x - ghat)
       self.changed[i] = true
     end
-    local text = framed(self, i, key, form, body)
+    local text = frame.write({tensor = i, step = key.step, rank = key.rank, form = form, hash = self.hash[i]}, body)
     local claimed = self.t.variance and not self.ef
     local error = claimed and self.t.variance(x, self.options) or (x - ghat):norm_value(2) ^ 2
     self.figures[i] = {nbytes = #text, variance = error, square = x:norm_value(2) ^ 2}
@@ -316,14 +271,14 @@ end
 
 --- Adds scale times the gradient of the message at data to acc; returns its bytes.
 local function add_message(self, what, data, left, scale, acc, i, step, rank)
-  local m = read_message(self, what, data, left, i, step or -1, rank)
+  local m = frame.read(self, what, data, left, i, step or -1, rank)
   T.scope(function() acc:axpy_(scale, decoded(self, m):view(acc:shape())) end)
   return m.bytes
 end
 
 function Free:decode(msg)
   local data, size = message.bytes_of(self.name, msg, "decode")
-  local m = read_message(self, "decode", data, size, nil, -1)
+  local m = frame.read(self, "decode", data, size, nil, -1)
   message.whole(self.name, "decode", m.bytes, size)
   return T.scope(function() return decoded(self, m):clone() end)
 end
@@ -331,7 +286,7 @@ end
 function Free:decode_add(msg, scale, acc)
   arguments.accumulator(self.name, scale, acc)
   local data, size = message.bytes_of(self.name, msg, "decode_add")
-  local m = read_message(self, "decode_add", data, size, nil, -1)
+  local m = frame.read(self, "decode_add", data, size, nil, -1)
   message.whole(self.name, "decode_add", m.bytes, size)
   if T.shape_text(acc) ~= T.shape_text(self.shapes[m.tensor]) then
     raise(("%s: decode_add: acc is %s, the message's tensor %d is %s"):format(self.name, T.shape_text(acc), m.tensor,
