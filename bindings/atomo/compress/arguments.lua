@@ -38,6 +38,13 @@ function M.shape(name, i, shape)
   end
 end
 
+--- Raises if a tensor of this shape has no entries: a compressor has nothing to send then (runtime/codec/plan.c).
+function M.not_empty(name, i, shape)
+  for _, d in ipairs(shape) do
+    if d == 0 then raise(("%s: tensor %d of shape %s is empty"):format(name, i, T.shape_text(shape))) end
+  end
+end
+
 --- Calls plan(self, i, shape, name) for every tensor of a step. more: see Compressor:prepare; if given, returns the
 --- number of the step's gradient entries that are not in `shapes`, and more.dense_bytes.
 function M.plan_all(self, shapes, names, more, plan)

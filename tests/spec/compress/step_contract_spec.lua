@@ -38,6 +38,15 @@ for _, text in ipairs(texts) do
       fails("step is missing", c.encode_step, c, {g, atomo.randn(5, 4)}, {out = out})
     end)
 
+    it("refuses a tensor without entries, and takes others afterwards", function()
+      fails("tensor 3 of shape [0,7] is empty", c.encode, c, atomo.zeros(0, 7), {tensor = 3})
+      local new = atomo.compressor(with_feedback(text))
+      fails("tensor 2 of shape [0] is empty", new.encode_all, new, {g, atomo.zeros {0}})
+      fails("tensor 1 of shape [4,0,2] is empty", new.prepare, new, {{4, 0, 2}})
+      assert.same({6, 8}, c:decode(c:encode(g, {step = 1})):shape())
+      assert.same({6, 8}, new:decode(new:encode(g, {step = 1})):shape())
+    end)
+
     it("refuses to push outside a step, beside out, and what is not planned", function()
       fails("push: begin_step was not called", c.push, c, 1, g, out, 0)
       fails("end_step: begin_step was not called", c.end_step, c)

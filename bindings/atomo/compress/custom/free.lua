@@ -49,6 +49,7 @@ end
 
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
+  arguments.not_empty(self.name, i, shape)
   self.names[i] = name or self.names[i] or tostring(i)
   if self.shapes[i] and T.shape_text(self.shapes[i]) == T.shape_text(shape) then return end
   arguments.residual_lost(self, i, self.held[i], shape)

@@ -23,6 +23,7 @@ Custom.__tostring = function(self) return self.text end
 
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
+  arguments.not_empty(self.name, i, shape)
   local again = T.shape_text(self.shapes[i] or {}) ~= T.shape_text(shape)
   if again then arguments.residual_lost(self, i, self.held[i], shape) end
   for _, adapter in ipairs(self.adapters) do adapter:plan(i, shape, name) end
