@@ -2,6 +2,7 @@
  * block of rows at a time, together with the gradients of x, w and b. The logits of the batch are never stored: for a
  * vocabulary of 50257 they are 65 times as large as x [..., 768]. Losses are added in double, in order. Path: stage 3.
  */
+#include "nn/cross_entropy.h"
 #include "nn/nn.h"
 #include "tensor/vmath.h"
 #include <limits.h>
@@ -27,18 +28,7 @@ typedef struct head {
     unsigned char *right; /* [rows]: 1 if the label is the logits' argmax */
 } head;
 
-/* Is x[y] the first of the largest numbers, NaN being larger than any? As argmax. */
-static bool is_argmax(const float *x, int64_t c, int32_t y)
-{
-    const float at = x[y];
-    for (int64_t k = 0; k < y; k++)
-        if (x[k] >= at || x[k] != x[k]) return false;
-    for (int64_t k = y + 1; k < c && at == at; k++)
-        if (x[k] > at || x[k] != x[k]) return false;
-    return true;
-}
-
-/* The loss of one row; with `gradient`, x becomes scale * (softmax(x) - target), as in loss.c. */
+/* The loss of one row; with `gradient`, x becomes scale * (softmax(x) - target). */
 ATOMO_CLONES static double row_loss(float *x, int64_t c, int32_t y, double smooth, float scale, bool gradient,
                                     unsigned char *right)
 {
@@ -48,18 +38,14 @@ ATOMO_CLONES static double row_loss(float *x, int64_t c, int32_t y, double smoot
     double others = 0; /* the sum of top - x, for smoothed targets */
     if (smooth > 0)
         for (int64_t k = 0; k < c; k++) others += (double)top - (double)x[k];
-    *right = !(x[y] < top) && is_argmax(x, c, y);
+    *right = !(x[y] < top) && atomo__is_argmax(x, c, y);
     for (int64_t k = 0; k < c; k++) x[k] = atomo__exp(x[k] - top);
     double sum = 0;
     for (int64_t k = 0; k < c; k += SUM_BLOCK) sum += atomo__lane_sum(x + k, ATOMO_MIN(c - k, SUM_BLOCK));
-    const double rest = log(sum), each = smooth / (double)c;
-    if (gradient) {
-        const float inverse = (float)(1 / sum), share = (float)each;
-        for (int64_t k = 0; k < c; k++) x[k] = (x[k] * inverse - share) * scale;
-        x[y] -= (float)(1 - smooth) * scale;
-    }
-    double loss = smooth == 1 && rest == rest ? 0 : (1 - smooth) * ((double)top - at_label + rest);
-    if (smooth > 0) loss += each * (others + (double)c * rest);
+    const atomo__row_sum s = {(double)top, log(sum), (float)(1 / sum)};
+    if (gradient) atomo__cross_entropy_gradient(x, c, y, &s, smooth, scale);
+    double loss = atomo__cross_entropy_term(1 - smooth, &s, at_label);
+    if (smooth > 0) loss += smooth / (double)c * (others + (double)c * s.rest);
     return loss;
 }
 

@@ -1,6 +1,7 @@
 /* loss.c - losses over labels, computed together with their gradients: cross entropy of logits (label smoothing
  * [Szegedy et al. 2016], weighted classes, ignored labels) and negative log likelihood. PyTorch's formulas; sums are
  * double, in order. Path: stage 3. */
+#include "nn/cross_entropy.h"
 #include "nn/nn.h"
 #include <math.h>
 
@@ -103,13 +104,8 @@ static void add_loss(const batch *b, int64_t i, double loss, double *total)
         *total += loss;
 }
 
-typedef struct row_sum { /* a row's sum of exponentials */
-    double top, rest;    /* its log is top + rest; kept apart because a large top would absorb rest */
-    float inverse;       /* 1 / the sum of exp(x - top) */
-} row_sum;
-
 /* g[k] = exp(x[k] - top), where top is the row's maximum. */
-static row_sum exponentials(const float *x, int64_t c, float *g)
+static atomo__row_sum exponentials(const float *x, int64_t c, float *g)
 {
     float top = x[0];
     for (int64_t k = 1; k < c; k++)
@@ -120,41 +116,31 @@ static row_sum exponentials(const float *x, int64_t c, float *g)
         sum += (double)e;
         g[k] = e;
     }
-    return (row_sum){(double)top, log(sum), (float)(1 / sum)};
-}
-
-/* Returns one class's term of the loss, t (top + rest - x), or 0 if the target t is 0, even for a logit of -Inf. If the
- * row has a NaN the result is NaN. */
-static double term(double t, const row_sum *s, float x)
-{
-    return t == 0 && s->rest == s->rest ? 0 : t * (s->top - (double)x + s->rest);
+    return (atomo__row_sum){(double)top, log(sum), (float)(1 / sum)};
 }
 
 /* One row: g = scale * (softmax(x) - target), where target is smooth / c, plus 1 - smooth at class y. Returns the loss,
  * not scaled. */
 static double cross_entropy_row(const float *x, int64_t c, int32_t y, double smooth, float scale, float *g)
 {
-    const row_sum s = exponentials(x, c, g);
-    const double each = smooth / (double)c;
-    const float share = (float)each;
-    double loss = term(1 - smooth, &s, x[y]);
-    for (int64_t k = 0; k < c; k++) g[k] = (g[k] * s.inverse - share) * scale;
+    const atomo__row_sum s = exponentials(x, c, g);
+    double loss = atomo__cross_entropy_term(1 - smooth, &s, (double)x[y]);
     if (smooth > 0)
-        for (int64_t k = 0; k < c; k++) loss += term(each, &s, x[k]);
-    g[y] -= (float)(1 - smooth) * scale;
+        for (int64_t k = 0; k < c; k++) loss += atomo__cross_entropy_term(smooth / (double)c, &s, (double)x[k]);
+    atomo__cross_entropy_gradient(g, c, y, &s, smooth, scale);
     return loss;
 }
 
 /* The same with weighted classes: the target of class k is w_k (smooth / c, plus 1 - smooth if k = y). */
 static double weighted_row(const float *x, int64_t c, int32_t y, const float *w, double smooth, float scale, float *g)
 {
-    const row_sum s = exponentials(x, c, g);
+    const atomo__row_sum s = exponentials(x, c, g);
     const double each = smooth / (double)c;
     double mass = 0, loss = 0;
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
         mass += t;
-        loss += term(t, &s, x[k]);
+        loss += atomo__cross_entropy_term(t, &s, (double)x[k]);
     }
     for (int64_t k = 0; k < c; k++) {
         const double t = (double)w[k] * (each + (k == y ? 1 - smooth : 0));
@@ -234,11 +220,7 @@ int atomo_count_correct(const atomo_tensor *logits, const atomo_tensor *labels, 
     int64_t right = 0;
     for (int64_t i = 0; i < b.n; i++) {
         if (b.label[i] == b.ignore) continue;
-        const float *row = x + i * b.c;
-        int64_t best = 0;
-        for (int64_t k = 1; k < b.c; k++)
-            if (row[k] > row[best] || (row[k] != row[k] && row[best] == row[best])) best = k; /* as argmax */
-        right += best == b.label[i];
+        right += atomo__is_argmax(x + i * b.c, b.c, b.label[i]);
     }
     count[0] = (double)right;
     count[1] = (double)b.counted;

@@ -161,7 +161,18 @@ local function pair_loss(name, kind)
 end
 
 local mse = pair_loss("mse_loss", C.ATOMO_MSE)
+local l1 = pair_loss("l1_loss", C.ATOMO_L1)
+local smooth_l1 = pair_loss("smooth_l1_loss", C.ATOMO_SMOOTH_L1)
+local huber = pair_loss("huber_loss", C.ATOMO_HUBER)
 local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
+
+--- Returns the loss of op, which has no option but reduction.
+local function plain_loss(who, op, x, target, opts)
+  opts = opts or plain
+  check_options(who, opts, pair_options)
+  local reduction = S.reduction(who, opts)
+  return counted.note(op(x, target, reduction), reduction, x:numel())
+end
 
 --- Mean of (x - target)^2. opts: reduction = "mean", "sum" or "none".
 ---@param x atomo.Tensor
@@ -169,16 +180,7 @@ local bce = pair_loss("bce_with_logits", C.ATOMO_BCE_WITH_LOGITS)
 ---@param opts {reduction: "mean"|"sum"|"none"|nil}?
 ---@return atomo.Tensor
 ---@usage F.mse_loss(atomo.ones(2), atomo.zeros(2)):item() --> 1
-function F.mse_loss(x, target, opts)
-  opts = opts or plain
-  check_options("mse_loss", opts, pair_options)
-  local reduction = S.reduction("mse_loss", opts)
-  return counted.note(mse(x, target, reduction), reduction, x:numel())
-end
-
-local l1 = pair_loss("l1_loss", C.ATOMO_L1)
-local smooth_l1 = pair_loss("smooth_l1_loss", C.ATOMO_SMOOTH_L1)
-local huber = pair_loss("huber_loss", C.ATOMO_HUBER)
+function F.mse_loss(x, target, opts) return plain_loss("mse_loss", mse, x, target, opts) end
 
 --- Mean of |x - target|. opts: reduction = "mean", "sum" or "none".
 ---@param x atomo.Tensor
@@ -186,12 +188,7 @@ local huber = pair_loss("huber_loss", C.ATOMO_HUBER)
 ---@param opts {reduction: "mean"|"sum"|"none"|nil}?
 ---@return atomo.Tensor
 ---@usage F.l1_loss(atomo.full({2}, 3), atomo.zeros(2)):item() --> 3
-function F.l1_loss(x, target, opts)
-  opts = opts or plain
-  check_options("l1_loss", opts, pair_options)
-  local reduction = S.reduction("l1_loss", opts)
-  return counted.note(l1(x, target, reduction), reduction, x:numel())
-end
+function F.l1_loss(x, target, opts) return plain_loss("l1_loss", l1, x, target, opts) end
 
 --- Returns the loss of op, whose errors change from squares to lines at opts[name] (default 1).
 local function smooth(who, op, name, x, target, opts)
