@@ -4,6 +4,7 @@
  * kept. It belongs to one thread while it runs: a second thread with the same shape makes a second plan. Inside a
  * parallel region a product uses one thread.
  */
+#include "core/cache.h"
 #include "linalg/onednn_md.h"
 #include "linalg/product.h"
 #include <omp.h>
@@ -17,7 +18,7 @@ typedef struct shape { /* key of plans, compared by memcmp, so it must have no p
 } shape;
 
 typedef struct plan {
-    struct plan *next; /* in its bucket; unused while it runs */
+    atomo__cached cached;
     shape shape;
     dnnl_stream_t stream;
     dnnl_primitive_t run;
@@ -25,10 +26,8 @@ typedef struct plan {
     size_t scratch_bytes;
 } plan;
 
-enum { BUCKETS = 256, MOST_PLANS = 2048 };
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
-static plan *buckets[BUCKETS];                           /* plans that do not run */
-static int idle;                                         /* their number */
+enum { MOST_PLANS = 2048 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of cpu */
 static dnnl_engine_t cpu;
 
 const char *atomo__bf16_unit(void)
@@ -49,8 +48,9 @@ static int fail(dnnl_status_t rc, const shape *s)
                        (long long)s->k, (long long)s->k, (long long)s->n, (int)rc);
 }
 
-static void plan_free(plan *p)
+static void plan_free(void *object)
 {
+    plan *p = object;
     const dnnl_memory_t memories[] = {p->a, p->b, p->c, p->scratch, p->bias};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         if (memories[i]) dnnl_memory_destroy(memories[i]);
@@ -143,50 +143,18 @@ static int plan_make(const shape *s, plan **out)
     return ATOMO_OK;
 }
 
-static plan **bucket_of(const shape *s)
-{
-    return &buckets[atomo__crc32(0, s, sizeof *s) % BUCKETS];
-}
+static atomo__cache plans = {.key_at = offsetof(plan, shape),
+                             .key_bytes = sizeof(shape),
+                             .most = MOST_PLANS,
+                             .release = plan_free,
+                             .lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* *out = a plan that does not run, taken out of its bucket; NULL if there is none. */
-static int plan_take(const shape *s, plan **out)
+static int start(const shape *s)
 {
-    *out = NULL;
-    plan **bucket = bucket_of(s);
     pthread_mutex_lock(&lock);
     const dnnl_status_t rc = cpu ? dnnl_success : dnnl_engine_create(&cpu, dnnl_cpu, 0);
-    for (plan **at = bucket; rc == dnnl_success && *at; at = &(*at)->next)
-        if (memcmp(&(*at)->shape, s, sizeof *s) == 0) {
-            *out = *at;
-            *at = (*at)->next;
-            idle--;
-            break;
-        }
     pthread_mutex_unlock(&lock);
     return rc == dnnl_success ? ATOMO_OK : fail(rc, s);
-}
-
-static void forget_idle(void)
-{
-    for (int i = 0; i < BUCKETS; i++)
-        for (plan *p = buckets[i], *next; p; p = next) {
-            next = p->next;
-            plan_free(p);
-        }
-    memset(buckets, 0, sizeof buckets);
-    idle = 0;
-}
-
-/* Puts a plan that has run into its bucket. The number of plans stays below MOST_PLANS. */
-static void plan_keep(plan *p)
-{
-    plan **bucket = bucket_of(&p->shape);
-    pthread_mutex_lock(&lock);
-    if (idle == MOST_PLANS) forget_idle();
-    p->next = *bucket;
-    *bucket = p;
-    idle++;
-    pthread_mutex_unlock(&lock);
 }
 
 static int run(plan *p, const uint16_t *a, const uint16_t *b, const float *bias, float *c)
@@ -218,10 +186,10 @@ int atomo__bf16_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const
     if (k == 0) return ATOMO_OK;
     const shape s = {m, n, k, lda, ldb, ldc, ta, tb, add, omp_in_parallel() ? 1 : omp_get_max_threads(), bias != NULL,
                      0};
-    plan *p;
-    ATOMO_TRY(plan_take(&s, &p));
+    ATOMO_TRY(start(&s));
+    plan *p = atomo__cache_take(&plans, &s);
     if (!p) ATOMO_TRY(plan_make(&s, &p));
     const int rc = run(p, a, b, bias, c);
-    plan_keep(p);
+    atomo__cache_keep(&plans, p);
     return rc;
 }

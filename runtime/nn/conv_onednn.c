@@ -7,6 +7,7 @@
  * In precision BF16 the operands are rounded into copies, and the result is f32.
  * Scratch memory and reordered weights come from the runtime's memory pool. Path: stage 3.
  */
+#include "core/cache.h"
 #include "linalg/product.h"
 #include "nn/conv.h"
 #include "nn/onednn_api.h"
@@ -14,19 +15,20 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct plan {
-    struct plan *next; /* next plan with the same hash; NULL: last */
+typedef struct plan_key { /* compared by memcmp, so it must have no padding bytes */
     conv_shape shape;
-    int threads, has_bias;
-    enum conv_pass pass;
+    int32_t threads, has_bias, pass, unused; /* pass: PASS_* */
+} plan_key;
+
+typedef struct plan {
+    atomo__cached cached;
+    plan_key key;
     dnnl_primitive_t conv, reorder; /* reorder: of the weights; NULL: the primitive uses the plain layout */
     dnnl_memory_t x, w, w_plain, b, y, scratch;
     size_t w_bytes, scratch_bytes;
 } plan;
 
-enum { BUCKETS = 256, MOST_PLANS = 1024 };
-static plan *buckets[BUCKETS];
-static int plan_count;
+enum { MOST_PLANS = 1024 };
 static dnnl_engine_t cpu;
 static dnnl_stream_t stream;
 
@@ -63,9 +65,9 @@ static int start(void)
     return ATOMO_OK;
 }
 
-static void plan_free(plan *p)
+static void plan_free(void *object)
 {
-    if (!p) return;
+    plan *p = object;
     dnnl_memory_t memories[] = {p->x, p->w, p->w_plain, p->b, p->y, p->scratch};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         if (memories[i]) dnnl_memory_destroy(memories[i]);
@@ -78,7 +80,7 @@ static void plan_free(plan *p)
 static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primitive_attr_t attr)
 {
     if (dnnl_memory_desc_equal(chosen, plain)) return ATOMO_OK;
-    md_ref from = p->pass == PASS_WEIGHTS ? chosen : plain, to = p->pass == PASS_WEIGHTS ? plain : chosen;
+    md_ref from = p->key.pass == PASS_WEIGHTS ? chosen : plain, to = p->key.pass == PASS_WEIGHTS ? plain : chosen;
     dnnl_primitive_desc_t pd;
     DNNL_TRY(dnnl_reorder_primitive_desc_create(&pd, from, cpu, to, cpu, attr), "reorder of the weight");
     dnnl_status_t rc = dnnl_primitive_create(&p->reorder, pd);
@@ -92,7 +94,7 @@ static int make_reorder(plan *p, md_ref chosen, md_ref plain, const_dnnl_primiti
 static int make_memories(plan *p, const conv_mds *m, const_dnnl_primitive_desc_t pd, const_dnnl_primitive_attr_t attr)
 {
     md_ref w = dnnl_primitive_desc_query_md(
-        pd, p->pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
+        pd, p->key.pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
     md_ref scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     DNNL_TRY(dnnl_memory_create(&p->x, MD_REF(m->x), cpu, DNNL_MEMORY_NONE), "memory");
     DNNL_TRY(dnnl_memory_create(&p->y, MD_REF(m->y), cpu, DNNL_MEMORY_NONE), "memory");
@@ -117,9 +119,10 @@ static int make_primitives(plan *p, const conv_mds *forward, const conv_mds *m, 
 {
     dnnl_primitive_desc_t hint = NULL, pd = NULL;
     dnnl_status_t rc = conv_pd_make(&hint, PASS_FORWARD, cpu, forward, d, attr, NULL);
-    if (rc == dnnl_success && p->pass != PASS_FORWARD) rc = conv_pd_make(&pd, p->pass, cpu, m, d, attr, hint);
-    const_dnnl_primitive_desc_t use = p->pass == PASS_FORWARD ? hint : pd;
-    if (rc == dnnl_success && p->shape.precision == ATOMO_PRECISION_BF16 && is_reference(use)) rc = dnnl_unimplemented;
+    if (rc == dnnl_success && p->key.pass != PASS_FORWARD) rc = conv_pd_make(&pd, p->key.pass, cpu, m, d, attr, hint);
+    const_dnnl_primitive_desc_t use = p->key.pass == PASS_FORWARD ? hint : pd;
+    if (rc == dnnl_success && p->key.shape.precision == ATOMO_PRECISION_BF16 && is_reference(use))
+        rc = dnnl_unimplemented;
     if (rc == dnnl_success) rc = dnnl_primitive_create(&p->conv, use);
     int status = rc == dnnl_success ? make_memories(p, m, use, attr) : fail(rc, "planning");
     if (pd) dnnl_primitive_desc_destroy(pd);
@@ -132,8 +135,9 @@ static int plan_make(plan *p)
     conv_mds forward, m = {0};
     conv_dims d;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t described = conv_describe(&p->shape, PASS_FORWARD, dnnl_nhwc, p->has_bias, &forward, &d);
-    if (described == dnnl_success) described = conv_describe(&p->shape, p->pass, dnnl_nhwc, p->has_bias, &m, &d);
+    dnnl_status_t described = conv_describe(&p->key.shape, PASS_FORWARD, dnnl_nhwc, p->key.has_bias, &forward, &d);
+    if (described == dnnl_success)
+        described = conv_describe(&p->key.shape, p->key.pass, dnnl_nhwc, p->key.has_bias, &m, &d);
     int rc = described == dnnl_success ? ATOMO_OK : fail(described, "describing the operands");
     if (rc == 0 && (dnnl_primitive_attr_create(&attr) != dnnl_success ||
                     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success))
@@ -145,45 +149,27 @@ static int plan_make(plan *p)
     return rc;
 }
 
-/* Frees all plans, so that the cache cannot grow beyond MOST_PLANS. */
-static void forget_all(void)
-{
-    for (int i = 0; i < BUCKETS; i++)
-        for (plan *p = buckets[i], *next; p; p = next) {
-            next = p->next;
-            plan_free(p);
-        }
-    memset(buckets, 0, sizeof buckets);
-    plan_count = 0;
-}
+static atomo__cache plans = {.key_at = offsetof(plan, key),
+                             .key_bytes = sizeof(plan_key),
+                             .most = MOST_PLANS,
+                             .release = plan_free,
+                             .lock = PTHREAD_MUTEX_INITIALIZER};
 
-static int plan_get(const conv_shape *s, enum conv_pass pass, int has_bias, plan **out)
+/* *out = a plan for this key, kept or made. */
+static int plan_get(const plan_key *key, plan **out)
 {
-    int threads = omp_get_max_threads();
-    uint32_t bucket = atomo__crc32((uint32_t)pass, s, sizeof *s) % BUCKETS;
-    for (plan *p = buckets[bucket]; p; p = p->next)
-        if (p->pass == pass && p->has_bias == has_bias && p->threads == threads &&
-            memcmp(&p->shape, s, sizeof *s) == 0) {
-            *out = p;
-            return ATOMO_OK;
-        }
+    *out = atomo__cache_take(&plans, key);
+    if (*out) return ATOMO_OK;
     ATOMO_TRY(start());
-    if (plan_count == MOST_PLANS) forget_all();
     void *space;
     ATOMO_TRY(atomo__calloc(&space, sizeof(plan)));
     plan *p = space;
-    p->shape = *s;
-    p->pass = pass;
-    p->has_bias = has_bias;
-    p->threads = threads;
-    int rc = plan_make(p);
+    p->key = *key;
+    const int rc = plan_make(p);
     if (rc < 0) {
         plan_free(p);
         return rc;
     }
-    p->next = buckets[bucket];
-    buckets[bucket] = p;
-    plan_count++;
     *out = p;
     return ATOMO_OK;
 }
@@ -202,7 +188,7 @@ static int run_conv(const plan *p)
         {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, DNNL_ARG_BIAS},
         {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_BIAS},
     };
-    const int *role = roles[p->pass];
+    const int *role = roles[p->key.pass];
     const dnnl_exec_arg_t args[] = {
         {role[0], p->x}, {role[1], p->w}, {role[2], p->y}, {DNNL_ARG_SCRATCHPAD, p->scratch}, {role[3], p->b}};
     DNNL_TRY(dnnl_primitive_execute(p->conv, stream, p->b ? 5 : 4, args), "convolution");
@@ -216,10 +202,8 @@ static void *operand(const void *v)
 }
 
 /* x, w and y are f32 or, where the precision rounds them, bf16. */
-static int run(const conv_shape *s, enum conv_pass pass, const void *x, const void *w, const float *b, const void *y)
+static int run_plan(plan *p, const void *x, const void *w, const float *b, const void *y)
 {
-    plan *p;
-    ATOMO_TRY(plan_get(s, pass, b != NULL, &p));
     void *scratch = NULL, *weights = NULL;
     if (p->scratch_bytes) ATOMO_TRY(atomo__scratch(&scratch, p->scratch_bytes));
     int rc = p->reorder ? atomo__scratch(&weights, p->w_bytes) : ATOMO_OK;
@@ -230,12 +214,22 @@ static int run(const conv_shape *s, enum conv_pass pass, const void *x, const vo
         dnnl_memory_set_data_handle(p->scratch, scratch);
         if (p->b) dnnl_memory_set_data_handle(p->b, operand(b));
         if (p->reorder) dnnl_memory_set_data_handle(p->w_plain, operand(w));
-        if (p->reorder && pass != PASS_WEIGHTS) rc = run_reorder(p, p->w_plain, p->w);
+        if (p->reorder && p->key.pass != PASS_WEIGHTS) rc = run_reorder(p, p->w_plain, p->w);
         if (rc == 0) rc = run_conv(p);
-        if (rc == 0 && p->reorder && pass == PASS_WEIGHTS) rc = run_reorder(p, p->w, p->w_plain);
+        if (rc == 0 && p->reorder && p->key.pass == PASS_WEIGHTS) rc = run_reorder(p, p->w, p->w_plain);
     }
     atomo__free(weights);
     atomo__free(scratch);
+    return rc;
+}
+
+static int run(const conv_shape *s, enum conv_pass pass, const void *x, const void *w, const float *b, const void *y)
+{
+    const plan_key key = {*s, omp_get_max_threads(), b != NULL, (int32_t)pass, 0};
+    plan *p;
+    ATOMO_TRY(plan_get(&key, &p));
+    const int rc = run_plan(p, x, w, b, y);
+    atomo__cache_keep(&plans, p);
     return rc;
 }
 
