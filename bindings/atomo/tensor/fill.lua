@@ -6,14 +6,16 @@ local number = require "atomo.core.number"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 local Tensor, wrap, out = T.Tensor, T.wrap, T.out
 
---- Raises if t requires a gradient and operations are being recorded: backward could not follow the change.
-local function changing(t, what)
+--- Begins a change of t's elements in place, by the method `what`. Raises if t.requires_grad is true while operations
+--- are recorded, because backward could not follow the change. Otherwise counts the change (atomo_tensor_touch), so
+--- that a backward that has saved the old elements refuses the new ones.
+local function begin_change(t, what)
   if type(t) == "table" and t.requires_grad and T.recording() then
     raise(what .. ": a tensor that requires a gradient cannot be changed in place while recording; use atomo.no_grad")
   end
   C.atomo_tensor_touch(T.self_handle(t))
 end
-T.changing = changing
+T.begin_change = begin_change
 -- autograd replaces these functions: are operations recorded? does t require a gradient, by its base as well?
 T.recording = function() return false end
 T.tracked = function(t) return t.requires_grad end
@@ -33,7 +35,7 @@ end
 ---@usage atomo.zeros(2):fill_(3):get(2) --> 3
 function Tensor:fill_(v)
   local value = number.element(v, Tensor.dtype(self), "fill_")
-  changing(self, "fill_")
+  begin_change(self, "fill_")
   check(C.atomo_fill(self.h, value))
   return self
 end
@@ -49,7 +51,7 @@ function Tensor:zero_() return Tensor.fill_(self, 0) end
 function Tensor:copy_(u)
   if type(u) == "number" or type(u) == "cdata" then return self:fill_(u) end
   T.expect(u, "copy_: source")
-  changing(self, "copy_")
+  begin_change(self, "copy_")
   check(C.atomo_copy(self.h, u.h))
   return self
 end
@@ -62,7 +64,7 @@ end
 function Tensor:axpy_(alpha, x)
   T.expect(x, "axpy_: x")
   alpha = number.expect(alpha, "axpy_: alpha")
-  changing(self, "axpy_")
+  begin_change(self, "axpy_")
   check(C.atomo_axpy(self.h, alpha, x.h))
   return self
 end
@@ -75,7 +77,7 @@ end
 local function in_place(name, op)
   Tensor[name] = function(self, u, more)
     if more ~= nil then T.no_third(name) end
-    changing(self, name)
+    begin_change(self, name)
     local o = out()
     o[0] = self.h
     local scalar = number.of(u)
@@ -108,7 +110,7 @@ function Tensor:uniform_(lo, hi)
   if not (lo <= hi and lo >= -largest and hi <= largest and hi - lo <= largest) then
     raise(("uniform_: from %g to %g, expected finite bounds, the lower first"):format(lo, hi))
   end
-  changing(self, "uniform_")
+  begin_change(self, "uniform_")
   check(C.atomo_fill_uniform(self.h, lo, hi))
   return self
 end
@@ -124,7 +126,7 @@ function Tensor:normal_(mean, std)
   if not (math.abs(mean) <= largest and std >= 0 and std <= largest) then
     raise(("normal_: mean %g, std %g, expected finite numbers, std at least 0"):format(mean, std))
   end
-  changing(self, "normal_")
+  begin_change(self, "normal_")
   check(C.atomo_fill_normal(self.h, mean, std))
   return self
 end

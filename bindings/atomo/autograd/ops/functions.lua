@@ -89,7 +89,7 @@ function Tensor:clamp_max(hi) return Tensor.clamp(self, nil, number.expect(hi, "
 for name, op in pairs {exp_ = C.ATOMO_EXP, log_ = C.ATOMO_LOG, sqrt_ = C.ATOMO_SQRT, abs_ = C.ATOMO_ABS,
   neg_ = C.ATOMO_NEG, relu_ = C.ATOMO_RELU, tanh_ = C.ATOMO_TANH, sigmoid_ = C.ATOMO_SIGMOID} do
   Tensor[name] = function(self)
-    T.changing(self, name)
+    T.begin_change(self, name)
     local o = out()
     o[0] = self.h
     check(C.atomo_unary(op, self.h, o))
@@ -104,7 +104,7 @@ end
 ---@usage t:clone():clamp_(2, 3):get(1, 1) --> 2
 function Tensor:clamp_(lo, hi)
   lo, hi = bounds("clamp_", lo, hi)
-  T.changing(self, "clamp_")
+  T.begin_change(self, "clamp_")
   local o = out()
   o[0] = self.h
   check(C.atomo_clamp(self.h, lo, hi, o))

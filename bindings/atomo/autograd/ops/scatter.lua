@@ -61,7 +61,7 @@ end
 ---@usage atomo.zeros(3):index_add_(1, {2, 2}, atomo.ones(2)):get(2) --> 2
 function Tensor:index_add_(dim, index, source)
   local d, from_zero = read(self, dim, index, source, "index_add_")
-  T.changing(self, "index_add_")
+  T.begin_change(self, "index_add_")
   if not self:is_contiguous() then return take(self, add_at(self, d, from_zero, source)) end
   check(C.atomo_index_add(self.h, d, from_zero.h, source:contiguous().h))
   return self
@@ -108,7 +108,7 @@ function Tensor:scatter_add(dim, index, source) return scatter_add(self, dim, in
 ---@usage atomo.zeros(1, 2):scatter_add_(2, atomo.tensor({{2}}, "i32"), atomo.ones(1, 1)):get(1, 2) --> 1
 function Tensor:scatter_add_(dim, index, source)
   local y = scatter_add(self, dim, index, source, "scatter_add_")
-  T.changing(self, "scatter_add_")
+  T.begin_change(self, "scatter_add_")
   return take(self, y)
 end
 
