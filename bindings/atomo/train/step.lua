@@ -72,6 +72,22 @@ local function forward(self, batch)
   return counted.measure(self.loss, self.accuracy, self.model(batch.x), batch)
 end
 
+--- Is the loss a sum? Raises if that is not clear and the step has several micro-batches or ranks, whose sums are added
+--- and whose means are averaged.
+local function is_summed(self, weighing)
+  local alone = self.accumulate == 1 and (self.local_sgd or self.comm.size == 1)
+  local why, divisor = weighing.kind == "unclear" and weighing.why, weighing.divisor
+  if divisor and self.divisor and divisor ~= self.divisor then
+    why = ("a sum divided by %.9g, and before by %.9g"):format(divisor, self.divisor)
+  end
+  self.divisor = self.divisor or divisor
+  if why and not alone then
+    f.raise(("train: the loss is %s: return loss, count for a mean over `count`, or loss, \"sum\" for a sum over the "
+      .. "batch"):format(why))
+  end
+  return weighing.kind == "sum"
+end
+
 --- Forward and backward of one micro-batch (stage 3). Its loss is multiplied by its share of the count that `images`
 --- images on all ranks are expected to have; a summed loss is not. Adds to the step's sums.
 local function forward_backward(self, batch, images, on_ready, sums, ms)
@@ -81,7 +97,8 @@ local function forward_backward(self, batch, images, on_ready, sums, ms)
   end
   T.scope(function()
     local t0 = C.atomo_time()
-    local loss, count, summed, right, judged, factor = precision.run(self.precision, forward, self, batch)
+    local loss, count, weighing, right, judged, factor = precision.run(self.precision, forward, self, batch)
+    local summed = is_summed(self, weighing)
     local value = loss:item()
     local t1 = C.atomo_time()
     ms.forward = ms.forward + 1e3 * (t1 - t0)

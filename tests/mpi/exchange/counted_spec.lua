@@ -67,6 +67,8 @@ local weight = atomo.tensor {0.5, 2, 1, 0.25}
 local some = atomo.tensor {0, 2, 0, 0} -- three classes have no weight, so that a sequence may count nothing
 local function ce(opts) return function(logits, y) return F.cross_entropy(logits, y, opts) end end
 
+local as_sum = {ignore_index = -1, reduction = "sum"}
+
 local losses = {
   ["ignored labels"] = ce {ignore_index = -1},
   ["ignored labels and weighted classes"] = ce {ignore_index = -1, weight = weight},
@@ -75,6 +77,31 @@ local losses = {
   ["a sum of smoothed labels of classes without weight"] = ce {ignore_index = -1, weight = some, label_smoothing = 0.4,
     reduction = "sum"},
   ["a mean that is changed"] = function(logits, y) return F.cross_entropy(logits, y, {ignore_index = -1}) * 0.5 end,
+  ["a sum times a number"] = function(logits, y) return F.cross_entropy(logits, y, as_sum) * 0.3 end,
+  ["a sum with its sign changed twice"] = function(logits, y) return -(-F.cross_entropy(logits, y, as_sum)) end,
+  ["a sum divided by a number"] = function(logits, y) return F.cross_entropy(logits, y, as_sum) / 1000 end,
+  ["a sum changed in place"] = function(logits, y)
+    local sum = F.cross_entropy(logits, y, as_sum)
+    return sum:mul_(0.3)
+  end,
+  ["a sum of sums"] = function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) + 0.25 * F.mse_loss(logits, logits:detach() * 0, {reduction = "sum"})
+  end,
+  ["a sum added to a total"] = function(logits, y)
+    return atomo.zeros(1):add_(F.cross_entropy(logits, y, as_sum)) + 0
+  end,
+  ["a sum that is said to be one"] = function(logits, y)
+    return F.cross_entropy(logits, y, {ignore_index = -1, reduction = "none"}):sum() * 0.3, "sum"
+  end,
+  ["per image: a sum divided by the images"] = function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) / y:size(1)
+  end,
+  ["per label: a sum divided by all labels"] = function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) / y:numel() * 3
+  end,
+  ["per label: a sum divided by a tensor with their number"] = function(logits, y)
+    return F.cross_entropy(logits, y, as_sum):div(atomo.tensor {y:numel()})
+  end,
   ["nll_loss"] = function(logits, y) return F.nll_loss(F.log_softmax(logits), y, {ignore_index = -1}) end,
   ["a loss that returns its count"] = function(logits, y)
     local each = F.cross_entropy(logits, y, {ignore_index = -1, reduction = "none"})
@@ -109,6 +136,45 @@ describe("the gradient of micro-batches and ranks is that of one big batch:", fu
       end)
     end
   end
+
+  local function refused(what, text, loss)
+    it(("and %s is refused where micro-batches or ranks are weighed"):format(what), function()
+      local x, y = make(4 * world.size, uneven)
+      local function run(accumulate)
+        return pcall(step_of, x, y, {batch = 2, accumulate = accumulate, loss = loss, eval_every = 0})
+      end
+      local ok, message = run(2)
+      assert.is_false(ok)
+      assert.matches(text .. ".*: return loss, count for a mean over `count`, or loss, \"sum\"", message)
+      assert.equal(world.size == 1, (run(1)))
+    end)
+  end
+  refused("a sum and a mean", "a sum and a mean", function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) + F.cross_entropy(logits, y, {ignore_index = -1})
+  end)
+  refused("a sum and a penalty", "a sum and a tensor of which it is not known", function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) + 0.1 * logits:square():mean()
+  end)
+  refused("a root of a sum", "computed from a sum otherwise than by", function(logits, y)
+    return F.cross_entropy(logits, y, as_sum):sqrt()
+  end)
+  refused("a square of a sum", "a sum times a tensor", function(logits, y)
+    local sum = F.cross_entropy(logits, y, as_sum)
+    return sum * sum
+  end)
+  refused("a sum times 1 / images", "a sum times 0.5, and the batch has 2 images", function(logits, y)
+    return F.cross_entropy(logits, y, as_sum) * 0.5
+  end)
+  refused("sums over images and over labels", "sums with different divisors", function(logits, y)
+    local sum = F.cross_entropy(logits, y, as_sum)
+    return sum / 2 + sum / y:numel()
+  end)
+  local k = 0
+  local function changing(logits, y)
+    k = k + 1
+    return F.cross_entropy(logits, y, as_sum) / (100 + k + world.rank)
+  end
+  refused("a sum divided by another number in each batch", "a sum divided by %d+, and before by %d+", changing)
 
   it("of a batch without counted labels on any rank changes no parameter and raises no error", function()
     local x, y = make(4 * world.size, function() return LENGTH end)

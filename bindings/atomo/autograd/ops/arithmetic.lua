@@ -4,6 +4,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
+local loss_terms = require "atomo.autograd.loss_terms"
 local func = require("atomo.autograd").operator
 local C, raise = f.C, f.raise
 local Tensor, is_tensor = T.Tensor, T.is_tensor
@@ -182,9 +183,9 @@ end
 local scalar_max = scalar_extremum("maximum", C.ATOMO_MAXIMUM, C.ATOMO_LT)
 local scalar_min = scalar_extremum("minimum", C.ATOMO_MINIMUM, C.ATOMO_GT)
 
+--- Makes a method or metamethod. The terms of a loss are passed on to the result.
 local function arithmetic(name, with_tensor, with_scalar)
-  return function(a, b, more)
-    if more ~= nil then T.no_third(name) end
+  local function apply(a, b)
     if is_tensor(a) then
       if is_tensor(b) then return with_tensor(a, b) end
       local s = number.of(b)
@@ -196,6 +197,12 @@ local function arithmetic(name, with_tensor, with_scalar)
     T.refuse_freed(b, name .. ": operand")
     raise(("%s: %s and %s, expected tensors or numbers"):format(name, type(a), type(b)))
   end
+  return function(a, b, more)
+    if more ~= nil then T.no_third(name) end
+    local y = apply(a, b)
+    if is_tensor(a) and a.terms or is_tensor(b) and b.terms then return loss_terms.pass_on(y, name, a, b) end
+    return y
+  end
 end
 Tensor.__add = arithmetic("add", tensor_add, scalar_add)
 Tensor.__sub = arithmetic("sub", tensor_sub, scalar_sub)
@@ -203,7 +210,7 @@ Tensor.__mul = arithmetic("mul", tensor_mul, scalar_mul)
 Tensor.__div = arithmetic("div", tensor_div, scalar_div)
 Tensor.__pow = arithmetic("pow", tensor_pow, scalar_pow)
 Tensor.__mod = arithmetic("remainder", tensor_remainder, scalar_remainder)
-Tensor.__unm = function(a) return scalar_mul(a, -1, false) end
+Tensor.__unm = function(a) return Tensor.__mul(a, -1) end
 Tensor.add, Tensor.sub, Tensor.mul, Tensor.div = Tensor.__add, Tensor.__sub, Tensor.__mul, Tensor.__div
 Tensor.pow, Tensor.remainder, Tensor.neg = Tensor.__pow, Tensor.__mod, Tensor.__unm
 Tensor.maximum = arithmetic("maximum", tensor_max, scalar_max)

@@ -5,6 +5,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local number = require "atomo.core.number"
 local K = require "atomo.autograd.ops.kernels"
+local loss_terms = require "atomo.autograd.loss_terms"
 local autograd = require "atomo.autograd"
 local views = require "atomo.autograd.views"
 local C, check, raise = f.C, f.check, f.raise
@@ -148,10 +149,10 @@ local function needs_tape(v)
   return tracked(v) or v.base and v.base.requires_grad or false
 end
 
---- Returns the method `raw` with the guard described above.
+--- Returns the method `raw` with the guard described above. The terms of a loss follow its change.
 local function guarded(name, raw)
-  local rule = rules[name]
-  return function(t, a, b, c)
+  local rule, plain = rules[name], name:sub(1, -2)
+  local function change(t, a, b, c)
     if not (T.recording() and (needs_tape(t) or needs_tape(a) or needs_tape(b) or needs_tape(c))) then
       return raw(t, a, b, c)
     end
@@ -160,6 +161,13 @@ local function guarded(name, raw)
     check_target(name, t)
     raise(("%s: has no gradient: a tensor that requires one cannot be changed by it, or be its operand, while "
       .. "recording; use atomo.no_grad, or :detach()"):format(name))
+  end
+  return function(t, a, b, c)
+    if not (is_tensor(t) and t.terms or is_tensor(a) and a.terms) then return change(t, a, b, c) end
+    local terms = loss_terms.of(plain, t, a)
+    change(t, a, b, c)
+    t.terms = terms
+    return t
   end
 end
 
