@@ -1,10 +1,11 @@
---- Keeps replicas equal: parameters (in the optimizer or not, frozen or not), buffers, the optimizer's state. Rank 0's
--- parameters and buffers are broadcast at the start. Then, and after every load, checksums are compared; an error names
--- what differs, on which rank, and what to do (stages 3 to 9).
+--- Keeps replicas equal: parameters (in the optimizer or not, frozen or not), buffers, the optimizer's state, the modes
+-- and options of modules. Rank 0's parameters and buffers are broadcast at the start. Then, after every load and by
+-- check_replicas, checksums are compared; an error names what differs, on which rank, and what to do (stages 3 to 9).
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local same = require "atomo.comm.consistency"
+local structure = require "atomo.comm.structure"
 local raise = f.raise
 
 local M = {}
@@ -12,7 +13,7 @@ local M = {}
 local REMEDY = "; make, load and change it alike on every rank, or send it: world:bcast(t, 0)"
 
 local function text_of(v)
-  if not T.is_tensor(v) then return ("%.17g"):format(v) end
+  if not T.is_tensor(v) then return same.text(v) end
   return ("crc %08x of %s %s"):format(T.crc(v), v:dtype(), T.shape_text(v))
 end
 
@@ -32,7 +33,8 @@ local function add(list, prefix, state)
   end
 end
 
---- Raises on every rank, naming the first difference, unless list, {{name, tensor or number}, ...}, is equal on all.
+--- Raises on every rank, naming the first difference, unless list, {{name, tensor, number or text}, ...}, is equal on
+--- all.
 --- [collective]
 local function compare(comm, what, list)
   local items = {}
@@ -43,9 +45,11 @@ end
 --- Raises on every rank, naming the first difference, unless v is equal on all ranks. [collective]
 ---@param comm table
 ---@param what string  first words of the error
----@param v any  a tensor, a table of tensors and numbers by name, or an object with state_dict() (a model, an EMA, ...)
+---@param v any  a tensor, a table of tensors and numbers by name, or an object with state_dict() (a model, an EMA);
+--- of a model, modes and options of its modules are compared, too
 function M.check(comm, what, v)
   local list = {}
+  structure.add(list, "model", v)
   if T.is_tensor(v) then list[1] = {"tensor", v}
   elseif type(v) == "table" then add(list, "", type(v.state_dict) == "function" and v:state_dict() or v)
   else
@@ -98,10 +102,21 @@ function M.start(run)
   compare(run.comm, "train: at the start", list)
 end
 
---- Raises unless parameters and optimizer state are equal on all ranks. With `all`, buffers too: only after a load,
---- since in training batch norm updates them by each rank's own images. [collective]
+--- Appends the modes and options of modules, and whether a parameter is frozen.
+local function add_modes(list, run)
+  structure.add(list, "model", run.model)
+  structure.add(list, "loss", run.loss)
+  for i = 1, #list do
+    local name, p = list[i][1], list[i][2]
+    if T.is_tensor(p) then list[#list + 1] = {name .. " frozen", not p.requires_grad} end
+  end
+end
+
+--- Raises unless parameters, optimizer state, and modes and options of modules are equal on all ranks. With `all`,
+--- buffers too: only after a load, since in training batch norm updates them by each rank's own images. [collective]
 function M.compare(run, what, all)
   local list = parameters(run)
+  add_modes(list, run)
   if all then
     for _, entry in ipairs(buffers(run)) do list[#list + 1] = entry end
   end

@@ -1,6 +1,6 @@
 --- The structure of a model as texts that ranks compare (consistency.lua). Checksums of parameters do not show layers
 -- without parameters, such as an activation or dropout and its p.
-local T = require "atomo.tensor"
+local visit = require "atomo.nn.visit"
 
 local M = {}
 
@@ -39,34 +39,44 @@ function fields_text(t)
   return table.concat(parts, ", ")
 end
 
---- Returns the text of a module: "Dropout(p=0.5) p = 0.5", its description, and its fields if it is of atomo.nn. Fields
---- of user-defined classes are left out, because they may differ from rank to rank.
-local function module_text(m, training)
+--- Returns the texts of a module: its description, "Dropout(p=0.5)", and its fields, " p = 0.5", if it is of atomo.nn.
+--- Fields of user-defined classes are left out, because they may differ from rank to rank.
+local function module_texts(m)
   local is_ours = rawget(require "atomo.nn", m.class_name) == getmetatable(m)
   local fields = is_ours and fields_text(m) or ""
-  return ("%s(%s)%s%s"):format(m.class_name, m:describe(), fields ~= "" and " " .. fields or "",
-    training and not m.training and ", in evaluation mode" or "")
+  return ("%s(%s)"):format(m.class_name, m:describe()), fields ~= "" and " " .. fields or ""
 end
 
---- Appends an item for every module of the model.
-local function module_items(items, what, model)
-  for _, entry in ipairs(model:named_modules()) do
-    local name, m = entry[1], entry[2]
-    local label = name == "" and what or ("%s '%s'"):format(what == "model" and "layer" or what, name)
-    items[#items + 1] = {label, module_text(m, model.training), structure = true}
-  end
+local function module_label(what, name)
+  return name == "" and what or ("%s '%s'"):format(what == "model" and "layer" or what, name)
 end
+
 
 --- Returns a list of {name, text, structure = true}: the kind and options of every module of a model, or of a loss that
---- is a module. For other values the list is empty.
+--- is a module. For other values the list is empty. Of a model in evaluation mode, which training will switch, modes
+--- are left out.
 ---@param what string  "model" or "loss", for the names
 ---@param model any
 ---@return table[]
 function M.items(what, model)
   local items = {}
-  local is_module = type(model) == "table" and not T.is_tensor(model) and type(model.named_modules) == "function"
-  if is_module then module_items(items, what, model) end
+  for _, entry in ipairs(visit.is_module(model) and model:named_modules() or {}) do
+    local kind, fields = module_texts(entry[2])
+    local mode = model.training and not entry[2].training and ", in evaluation mode" or ""
+    items[#items + 1] = {module_label(what, entry[1]), kind .. fields .. mode, structure = true}
+  end
   return items
+end
+
+--- Appends {name, text} to list for every module of a model or loss: kind, mode and options; of other values nothing.
+---@param list table[]
+---@param what string  "model" or "loss", for the names
+function M.add(list, what, model)
+  for _, entry in ipairs(visit.is_module(model) and model:named_modules() or {}) do
+    local kind, fields = module_texts(entry[2])
+    list[#list + 1] = {module_label(what, entry[1]), ("%s in %s mode%s"):format(kind,
+      entry[2].training and "training" or "evaluation", fields)}
+  end
 end
 
 return M

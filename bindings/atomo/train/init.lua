@@ -254,6 +254,7 @@ end
 local function resume(self)
   local from = saver.resume(self, function() replicas.compare(self, "train: after resuming", true) end)
   if not from then return end
+  if not self.runner.in_round then replicas.compare(self, "train: after resuming") end -- after the user's objects
   local place = self.place
   self.comm:check("train: resume", ("step %d, epoch %d, batch %d"):format(self.step, place.epoch, place.taken))
   self.report:resumed(self.step, self.place.epoch, from)

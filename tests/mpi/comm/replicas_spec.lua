@@ -7,11 +7,12 @@ local checkpoints = require "support.checkpoints"
 
 local Net = nn.Module:extend "Net"
 function Net:init()
+  self.drop = nn.Sequential {nn.Identity(), nn.Dropout(0.1)}
   self.body = nn.Sequential {nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GlobalAvgPool()}
   self.scale = atomo.param(atomo.ones(4)) -- no optimizer has it
   self.head = nn.Linear(4, 10)
 end
-function Net:forward(x) return self.head(self.body(x) * self.scale) end
+function Net:forward(x) return self.head(self.drop(self.body(x) * self.scale)) end
 
 local function loader(seed, size)
   local data = atomo.data.synthetic {train = 8 * world.size, test = 4, seed = seed}
@@ -27,12 +28,12 @@ local function train(o)
   for _, p in ipairs(model.head:parameters()) do trained[#trained + 1] = p end
   local optimizer = atomo.optim.adam {params = trained, lr = 0.01}
   model.body[1].bias.requires_grad = false
-  if o.prepare then o.prepare(model, optimizer) end
   local run = {model = model, optimizer = optimizer, quiet = true, eval_every = 0, data = {train = o.data or loader(1)},
     exchange = o.exchange or atomo.exchange {comm = o.comm, overlap = false}, check_replicas = 1}
-  for _, key in ipairs {"save", "resume", "check_replicas", "epochs", "local_steps"} do
+  for _, key in ipairs {"save", "resume", "check_replicas", "epochs", "local_steps", "loss"} do
     if o[key] ~= nil then run[key] = o[key] end
   end
+  if o.prepare then o.prepare(model, optimizer, run) end
   if o.step then run.on_step = function(info) o.step(info, model, optimizer) end end
   atomo.train(run)
   return model, optimizer
@@ -131,6 +132,24 @@ describe("after a step training names", function()
   changed("the optimizer's steps", function(_, o) o.steps = 9 end, "optimizer steps = 1", "optimizer steps = 9")
   changed("a loaded state", function(m) m:load_state_dict(Net():state_dict()) end, "body.0.weight = crc")
 
+  changed("a layer's mode", function(m) m.drop[2]:eval() end, "layer 'drop.1' = Dropout(p=0.1) in training mode",
+    last:sub(1, -2), "in evaluation mode")
+  changed("the mode of a norm that is frozen", function(m) m.body[2]:freeze() end, "layer 'body.1' = BatchNorm2d",
+    "in evaluation mode")
+  changed("the whole model's mode", function(m) m:eval() end, "model = Net", "in evaluation mode")
+  changed("the mode of a class of the user's", function(m) rawset(m, "training", false) end, "model = Net",
+    "in evaluation mode")
+  changed("a layer's option", function(m) m.drop[2].p = 0.3 end, "Dropout(p=0.1)", last:sub(1, -2), "Dropout(p=0.3)")
+  changed("an option of a norm", function(m) m.body[2].momentum = 0.5 end, "momentum=0.1", "momentum=0.5")
+  changed("which parameters are frozen", function(m) m.scale.requires_grad = false end, "scale frozen = false",
+    "scale frozen = true")
+  named("an option of the loss", function()
+    local loss = nn.CrossEntropyLoss {label_smoothing = 0.1}
+    return {loss = loss, step = function(info)
+      if odd and info.step == 1 then loss.opts.label_smoothing = 0.2 end
+    end}
+  end, "replicas after step 1: a value differs: rank 0 has 'loss = ", "label_smoothing = 0.2")
+
   it("by itself at the end of an epoch, unless told not to", function()
     local function run(check)
       return pcall(train, {check_replicas = check, step = function(info, m)
@@ -154,6 +173,29 @@ describe("a resumed run names", function()
     alone:close()
     return {resume = path, epochs = 2, path = path}
   end, "the ranks read other manifests")
+end)
+
+describe("a run whose objects change a layer on one rank when they are loaded", function()
+  teardown(checkpoints.remove_all)
+
+  it("names the layer", function()
+    if world.size == 1 then return pending "one rank agrees with itself" end
+    local path, loaded = checkpoints.path(), nil
+    local function counter(m)
+      return {state_dict = function() return {n = 1} end, load_state_dict = function()
+        loaded = true
+        if odd then m.drop[2]:eval() end
+      end}
+    end
+    train {save = path, prepare = function(m, _, run) run.state = {counter = counter(m)} end}
+    local ok, text = pcall(train, {resume = path, epochs = 2, prepare = function(m, _, run)
+      run.state = {counter = counter(m)}
+    end})
+    assert.is_true(loaded)
+    assert.is_false(ok)
+    assert.matches("train: after resuming: a value differs: rank 0 has 'layer 'drop.1' = Dropout%(p=0.1%)", text)
+    assert.matches(last .. "layer 'drop.1' = Dropout%(p=0.1%) in evaluation mode", text)
+  end)
 end)
 
 describe("exchange:check_replicas", function()
@@ -180,6 +222,13 @@ describe("exchange:check_replicas", function()
     check(ema, "updates = 0")
     check(model.bias, "tensor = crc")
     check({b = world.rank}, "b = 0")
+    local drop = nn.Sequential {nn.Dropout(0.1)}
+    check(drop)
+    if odd then drop[1]:eval() end
+    check(drop, "rank 0 has 'layer '0' = Dropout(p=0.1)")
+    drop:train()
+    drop[1].p = odd and 0.2 or 0.1
+    check(drop, "Dropout(p=0.2)")
     assert.has_error(function() ex:check_replicas(3) end)
   end)
 end)

@@ -88,20 +88,23 @@ describe("parameters that are frozen in mid-run", function()
 
   it("are named if ranks freeze different ones", function()
     if world.size == 1 then return end
-    local function differ(freeze)
+    local function differ(freeze, check)
       local comm = world:split(0) -- separate, since it cannot be used after the failure
-      local ok, text = pcall(train, {exchange = {comm = comm, overlap = false}}, function(step, m)
+      local run = {exchange = {comm = comm, overlap = false}, train = {check_replicas = check}}
+      local ok, text = pcall(train, run, function(step, m)
         if step == 2 then freeze(m) end
       end)
       assert.is_false(ok)
       return text
     end
-    local text = differ(function(m) if world.rank == 1 then m[4]:freeze() end end)
+    local text = differ(function(m) if world.rank == 1 then m[4]:freeze() end end, false)
     assert.matches("'step 3, lr 0.01'", text)
     assert.matches("'freezes 3.weight", text)
-    text = differ(function(m) m[world.rank == 1 and 4 or 6]:freeze() end)
+    text = differ(function(m) m[world.rank == 1 and 4 or 6]:freeze() end, false)
     assert.matches("'freezes 5.weight", text)
     assert.matches("'freezes 3.weight", text)
+    text = differ(function(m) if world.rank == 1 then m[4].weight.requires_grad = false end end, 1)
+    assert.matches("replicas after step 2: .*'3.weight frozen = false'.*'3.weight frozen = true'", text)
   end)
 
   it("stay as they are with local steps", function()
