@@ -49,12 +49,22 @@ static int read_quoted(const atomo_csv *c, cursor *u)
                        (long long)opened);
 }
 
+/* Returns where the field's opening quote is, after blanks; NULL if it has none. */
+static char *opening_quote(const atomo_csv *c, const cursor *u)
+{
+    char *p = u->in;
+    while (*p == ' ' || (*p == '\t' && c->separator != '\t')) p++;
+    return *p == '"' && c->separator != ' ' ? p : NULL;
+}
+
 /* Reads a field and what ends it; *last: the row ends with it. */
 static int read_field(const atomo_csv *c, cursor *u, bool *last)
 {
-    if (*u->in == '"')
+    char *const quote = opening_quote(c, u);
+    if (quote) {
+        u->in = quote;
         ATOMO_TRY(read_quoted(c, u));
-    else
+    } else
         while (*u->in != c->separator && *u->in != '\n' && *u->in != '\r') {
             ATOMO_REQUIRE(*u->in != 0, ATOMO_EFORMAT, "csv: %s: line %lld has a zero byte, expected text", c->path,
                           (long long)u->line);

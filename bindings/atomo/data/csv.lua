@@ -27,10 +27,10 @@ end
 local function header(table_, path)
   local names, numbers, counts = {}, true, {[0] = true, true}
   for k = 1, C.atomo_csv_columns(table_) do
-    local name = ffi.string(C.atomo_csv_field(table_, 0, k - 1))
+    local name = ffi.string(C.atomo_csv_field(table_, 0, k - 1)):match "^%s*(.-)%s*$"
     names[k], numbers = name, numbers and tonumber(name) ~= nil
     for first in pairs(counts) do counts[first] = tonumber(name) == k - 1 + first or nil end
-    if name:find "^%s*$" then
+    if name == "" then
       raise(("csv: %s: column %d has no name; if it is an index, leave it out (pandas: index=False)"):format(path, k))
     end
   end
@@ -105,29 +105,40 @@ local function check_labels(path, texts, task)
   end
 end
 
---- Returns class ids and class names. The names are the distinct texts, sorted as numbers if all are numbers, else by
---- bytes.
+--- Returns a decimal number in a form that equal numbers share, with all digits: "-15e-1" for "-1.50". Of other texts,
+--- the text.
+local function exact_form(text)
+  local sign, whole, fraction, power = text:match "^([-+]?)(%d*)%.?(%d*)[eE]?([-+]?%d*)$"
+  if not sign or whole .. fraction == "" then return text end
+  local digits, zeros = (whole .. fraction):match "^0*(.-)(0*)$"
+  if digits == "" then return "0" end
+  return ("%s%se%d"):format(sign == "-" and sign or "", digits, (tonumber(power) or 0) - #fraction + #zeros)
+end
+
+--- Is the first text a better name for a class? The shorter one, of equal length that with the lower bytes.
+local function is_better(a, b) return #a < #b or #a == #b and a < b end
+
+--- Returns class ids and class names. If all labels are numbers, equal ones are one class; the names are in the order
+--- of the numbers. Otherwise they are the distinct texts, sorted by bytes.
 local function classes_of(path, texts, numeric, like)
-  local known, names = {}, {}
-  if like then
-    names = like.names
-  else
-    for _, text in ipairs(texts) do
-      if not known[text] then
-        known[text] = true
-        names[#names + 1] = text
-      end
-    end
+  local form = numeric and exact_form or function(text) return text end
+  local name_of, known, names = {}, {}, like and like.names or {}
+  for _, text in ipairs(texts) do
+    local key = form(text)
+    if not name_of[key] or is_better(text, name_of[key]) then name_of[key] = text end
+  end
+  if not like then
+    for _, name in pairs(name_of) do names[#names + 1] = name end
     table.sort(names, numeric and function(a, b)
       local x, y = tonumber(a), tonumber(b)
       return x < y or x == y and a < b
     end or nil)
   end
-  for i, name in ipairs(names) do known[name] = i - 1 end
+  for i, name in ipairs(names) do known[form(name)] = i - 1 end
   local ids = {}
   for i, text in ipairs(texts) do
-    ids[i] = known[text] or raise(("csv: %s: row %d has the class '%s', which the training set lacks"):format(path, i,
-      text))
+    ids[i] = known[form(text)] or raise(("csv: %s: row %d has the class '%s', which the training set lacks"):format(
+      path, i, text))
   end
   return ids, names
 end
@@ -177,7 +188,8 @@ function M.read(path, options, like)
     part.set = set
     if task == "classes" then
       local ids
-      ids, part.names = classes_of(path, texts, numeric, like)
+      part.numeric = numeric and (not like or like.numeric)
+      ids, part.names = classes_of(path, texts, part.numeric, like)
       set.y, set.classes = T.tensor(ids, "i32"), #part.names
     else
       set.y = numbers(table_, #columns, function(k) return k == label end):view(set.n)

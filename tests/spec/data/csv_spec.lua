@@ -74,6 +74,43 @@ describe("a table of text", function()
     end)
   end)
 
+  it("has one class for equal numbers, however they are written, if all labels are numbers", function()
+    local function check(labels, names, ids)
+      local rows = {}
+      for i, label in ipairs(labels) do rows[i] = ("%d,%s"):format(i, label) end
+      with_file("a.csv", "x,y\n" .. table.concat(rows, "\n"), function(path)
+        local d = data.open(path)
+        assert.same({names, ids, #names}, {d.names, d.train.y:totable(), d.classes}, table.concat(labels, " "))
+      end)
+    end
+    check({"1", "1.0", "2"}, {"1", "2"}, {0, 0, 1})
+    check({" 1", "01", "1e0", "+1", "10e-1", "\" 1\"", " \"1\"", "1 ", "0.1E+1", "2"}, {"1", "2"},
+      {0, 0, 0, 0, 0, 0, 0, 0, 0, 1})
+    check({"-0", "0", "0e7", ".0"}, {"0"}, {0, 0, 0, 0})
+    check({"-2.0", "-2", "2"}, {"-2", "2"}, {0, 0, 1})
+    check({"100", "1e2", "20"}, {"20", "100"}, {1, 1, 0})
+    check({"01", "02", "01"}, {"01", "02"}, {0, 1, 0}) -- written in one way: the name is as in the file
+    check({"9007199254740993", "9007199254740992"}, {"9007199254740992", "9007199254740993"}, {1, 0})
+    check({"cat", "Cat", "cat "}, {"Cat", "cat"}, {1, 0, 1}) -- texts are compared as they are, without outer spaces
+    check({"cat", "1", "1.0"}, {"1", "1.0", "cat"}, {2, 0, 1})
+    folders.with({["train.csv"] = "x,y\n1,1\n2,2\n", ["test.csv"] = "x,y\n3,2.0\n4,01\n"}, function(path)
+      assert.same({1, 0}, data.open(path).test.y:totable())
+      folders.write(path .. "/test.csv", "x,y\n3,3.0\n")
+      fails({"test.csv", "class '3.0', which the training set lacks"}, data.open, path)
+    end)
+    with_file("a.csv", "x,y\n1,0.5\n2,0.50\n", function(path)
+      assert.same({"0.5"}, data.open(path, {task = "classes"}).names)
+    end)
+  end)
+
+  it("has column names without the spaces around them, and quotes after spaces", function()
+    with_file("a.csv", "label , x, \"z\"\n1,2,3\n0,4, \"5\"\n", function(path)
+      local d = data.open(path)
+      assert.same({"label", {"label", "x", "z"}, {1, 0}}, {d.label, d.columns, d.train.y:totable()})
+      assert.same({0, 1}, data.open(path, {label = "x"}).train.y:totable())
+    end)
+  end)
+
   it("with labels that are missing or no numbers, in a column of numbers, is refused", function()
     for text, said in pairs {["1,0.5\n2,nan\n3,1\n"] = "row 2 has the label 'nan', row 1 the number 0.5",
       ["1,NA\n2,3\n"] = "row 1 has the label 'NA', row 2 the number 3",
