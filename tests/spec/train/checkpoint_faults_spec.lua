@@ -16,9 +16,9 @@ describe("a save", function()
   before_each(function() checkpoints.remove(dir) end)
   teardown(function() checkpoints.remove(dir) end)
 
-  local function run(resume, fault, rank, n)
-    return spawn.ranks(2, ("%s %s '%s' %s %d %d"):format(spawn.quote(job), dir, resume or "", fault or "none",
-      rank or 0, n or 0), {timeout = 60})
+  local function run(resume, fault, rank, n, where)
+    return spawn.ranks(2, ("%s %s '%s' %s %d %d %s"):format(spawn.quote(job), dir, resume or "", fault or "none",
+      rank or 0, n or 0, where or ""), {timeout = 60})
   end
 
   --- Asserts that a complete checkpoint is left, and that a run resumed from it ends like an uninterrupted one.
@@ -76,6 +76,44 @@ describe("a save", function()
       check_left(("SIGTERM at change %d of rank %d"):format(n, rank), "7") -- the signal came while step 6 was saved
       checkpoints.remove(dir)
     end
+  end)
+
+  it("that SIGINT comes in ends the job with 130 and leaves a whole checkpoint", function()
+    whole()
+    for _, case in ipairs {{0, 2}, {0, 7}, {1, 1}} do
+      local rank, n = unpack(case)
+      local out, code = run("", "int", rank, n)
+      assert.equal(130, code, out)
+      check_left(("SIGINT at change %d of rank %d"):format(n, rank))
+      checkpoints.remove(dir)
+    end
+  end)
+
+  it("that SIGUSR1 comes in is followed by another one, and the run continues", function()
+    whole()
+    for _, case in ipairs {{0, 2}, {1, 1}} do
+      local rank, n = unpack(case)
+      local out, code = run("", "usr1", rank, n)
+      assert.equal(0, code, out)
+      assert.truthy(out:find(dir .. "/step-7 is saved, as SIGUSR1 asks", 1, true), out)
+      assert.truthy(out:find("END rank 0 step 14 " .. digest, 1, true), out)
+      checkpoints.remove(dir)
+    end
+  end)
+
+  it("is left as it is by a signal to a run that resumes from it, while it loads or sends the weights", function()
+    whole()
+    assert.equal(137, (select(2, run("", "kill", 0, 1)))) -- leaves step 3
+    local ends = {term = 143, usr2 = 143, int = 130, usr1 = 0}
+    for _, case in ipairs {{"term", 0, 1, "load"}, {"int", 1, 2, "load"}, {"usr2", 1, 3, "load"}, {"int", 0, 3, "load"},
+      {"term", 1, 1, "start"}, {"int", 0, 3, "start"}, {"usr1", 1, 2, "load"}} do
+      local signal, rank, n, where = unpack(case)
+      local out, code = run("auto", signal, rank, n, where)
+      assert.equal(ends[signal], code, table.concat(case, " ") .. "\n" .. out)
+      if code ~= 0 then assert.same({"step-3"}, checkpoints.names(dir)) end
+      if signal == "usr1" then assert.truthy(out:find("END rank 0 step 14 " .. digest, 1, true), out) end
+    end
+    checkpoints.remove(dir)
   end)
 
   it("on a full disk ends the job on all ranks, and the checkpoint before stays", function()
