@@ -92,7 +92,7 @@ static enum report report_of(const char *text)
     const bool first = strncmp(atomo_mpi_label(), "rank 0 ", 7) == 0;
     atomo_failure_tell(text, 0);
     for (int i = 0; !first && i < FOR_OTHERS && !atomo_failure_is_told(text) && !host_was_terminated(); i++) nap();
-    for (int i = 0; i < FOR_A_LATE_ONE && host_was_terminated() && !atomo_failure_is_told(text); i++) nap();
+    for (int i = 0; i < FOR_A_LATE_ONE && host_job_is_ending() && !atomo_failure_is_told(text); i++) nap();
     if (atomo_failure_is_told(text)) {
         for (int i = 0; i < FOR_THE_END && !host_was_terminated(); i++) nap();
         return REPORT_NONE;
@@ -160,7 +160,7 @@ void host_leave(int code)
     if (host_signal_code(0)) atomo_child_await(0.4); /* the signal was passed on to the child process */
     if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
-    if (host_was_terminated() && !alone()) _exit(code); /* mpirun is ending the job already */
+    if (host_job_is_ending() && !alone()) _exit(code); /* by mpirun, or by ranks that have saved */
     if (code != 0 && atomo_mpi_started()) {
         /* gives mpirun time to read the output: it drops what it has not read when it learns of the abort */
         atomo_await_readers(READ_WITHIN);

@@ -22,6 +22,7 @@ void host_signals_install(void);        /* called before anything that may wait 
 void host_signals_script(lua_State *L); /* sets the state whose script signals stop; NULL: no script runs */
 void host_signals_said(void);           /* a last word has been printed, so the timer prints none */
 bool host_was_terminated(void);         /* SIGTERM or SIGUSR2 has arrived, or a run has saved and stops for one */
+bool host_job_is_ending(void);          /* such a signal came from mpirun, which ends all ranks, or the run has saved */
 bool host_is_spoken_for(void);          /* a SIGTERM ended this script, and another rank says so or says why */
 int host_signal_code(int code);      /* exit code: 75 if such a run has saved, 143 or 130 after a signal, else `code` */
 void host_interrupt_forget(void);    /* resets the state after SIGINT, for the next line at the prompt */

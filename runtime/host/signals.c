@@ -88,6 +88,12 @@ static double since_last(void)
     return last - before;
 }
 
+/* In a job of several ranks mpirun takes a second to see that a rank has left, and the others half a second to end. */
+static bool is_in_a_job(void)
+{
+    return strncmp(atomo_mpi_label(), "rank ", 5) == 0 && !strstr(atomo_mpi_label(), " of 1 on ");
+}
+
 static void on_interrupt(int sig)
 {
     (void)sig;
@@ -96,7 +102,7 @@ static void on_interrupt(int sig)
         last_word("interrupted twice, leaving\n");
         _exit(EXIT_INTERRUPTED);
     }
-    stop_soon(1000);
+    stop_soon(is_in_a_job() ? 500 : 1000);
 }
 
 /* Returns whether this rank says that a signal has arrived. Of a signal to all ranks only rank 0 speaks, and nobody if
@@ -147,6 +153,11 @@ static void on_alarm(int sig)
 bool host_was_terminated(void)
 {
     return terminated || atomo_requests_stopped();
+}
+
+bool host_job_is_ending(void)
+{
+    return host_was_terminated() && (to_all_ranks || atomo_requests_stopped());
 }
 
 bool host_is_spoken_for(void)

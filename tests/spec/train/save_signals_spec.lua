@@ -89,4 +89,16 @@ describe("a signal to a run that does not save", function()
       assert.equal(#signals == 2, out:find("SIGUSR1: no training run that saves is under way", 1, true) ~= nil, out)
     end
   end)
+
+  spec("of two ranks, when it comes to one: that rank aborts the job, which mpirun sees at once", function()
+    for signal, code in pairs {TERM = 143, INT = 130} do
+      local up = os.tmpname()
+      os.remove(up)
+      local out, got, seconds = spawn.signalled(("mpirun --oversubscribe -n 2 %s %s %s none"):format(spawn.exe, job,
+        up), up, {signal})
+      assert.equal(code, got, out)
+      assert.is_nil(out:find("exited with non-zero status", 1, true), out) -- mpirun says so without MPI_Abort
+      assert.is_true(spawn.in_time(seconds, 2), seconds)
+    end
+  end, true)
 end)
