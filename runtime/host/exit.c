@@ -49,11 +49,8 @@ static void push_error_text(lua_State *L, int i)
 int host_traceback(lua_State *L)
 {
     push_error_text(L, 1);
-    lua_getglobal(L, "debug");
-    lua_getfield(L, -1, "traceback");
-    lua_pushvalue(L, -3);
-    lua_pushinteger(L, 2);
-    if (lua_pcall(L, 2, 1, 0)) lua_pushvalue(L, 2);
+    host_push_traceback(L, lua_tostring(L, -1));
+    lua_concat(L, 2);
     return 1;
 }
 

@@ -28,6 +28,10 @@ int host_signal_code(int code);      /* exit code: 75 if such a run has saved, 1
 void host_interrupt_forget(void);    /* resets the state after SIGINT, for the next line at the prompt */
 extern volatile int host_interrupts; /* SIGINTs since host_interrupt_forget */
 
+/* traceback.c */
+void host_traceback_library(const char *folder);          /* says where the Lua modules are, for the next function */
+void host_push_traceback(lua_State *L, const char *text); /* pushes "\nstack traceback:..." for an error of this text */
+
 /* exit.c */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
 int host_pcall(lua_State *L, int nargs, int nresults); /* lua_pcall with that handler */

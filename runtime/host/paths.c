@@ -40,7 +40,9 @@ int host_load_modules(lua_State *L, const char *argv0)
         snprintf(folder, sizeof folder, "%s/%s", exe, places[i]);
         snprintf(file, sizeof file, "%s/atomo/host/init.lua", folder);
         if (access(file, R_OK) != 0) continue;
-        prepend_path(L, realpath(folder, found) ? found : folder);
+        const char *modules = realpath(folder, found) ? found : folder;
+        prepend_path(L, modules);
+        host_traceback_library(modules);
         int status = luaL_loadfile(L, file);
         return status ? status : host_pcall(L, 0, 1);
     }

@@ -84,6 +84,45 @@ describe("host errors", function()
     remove()
   end)
 
+  spec("show the calls of the script, not those inside atomo", function()
+    local path, remove = spawn.file [[
+      local atomo = require "atomo"
+      local function wrong() local r = atomo.randn(2, 2):matmul(atomo.randn(3, 3)) return r end
+      local function hook() error "mine" end
+      if arg[1] == "call" then local r = wrong() return r end
+      if arg[1] == "fault" then local r = require("atomo.core.blocks").run(nil) return r end
+      local function deep(n) return 1 + deep(n + 1) end
+      if arg[1] == "deep" then return 1 + deep(1) end
+      local net = atomo.nn.Sequential {atomo.nn.Flatten(), atomo.nn.Linear(3072, 10)}
+      atomo.train {model = net, quiet = true, epochs = 1, on_step = function() hook() end,
+        data = atomo.data.loader {set = atomo.data.synthetic {train = 4, test = 4}.train, batch = 2},
+        optimizer = atomo.optim.sgd {params = net:parameters(), lr = 0.1}}
+    ]]
+    local function trace_of(mode, before)
+      local out, code = spawn.run(("%s %s %s %s"):format(before or "", spawn.exe, path, mode))
+      assert.equal(1, code)
+      return out:match "^(.-)\n" or "", out:match "\nstack traceback:\n(.*)<?" or out
+    end
+    local first, trace = trace_of "call"
+    has(first, path .. ":2: matmul: [2,2] x [3,3] do not fit")
+    assert.truthy(trace:find("^\t[^\n]*:2: in function 'wrong'\n\t[^\n]*:4: in main chunk\n"), trace)
+    assert.is_nil(trace:find("lua/atomo/", 1, true), trace)
+
+    first, trace = trace_of "hook"
+    has(first, path .. ":3: mine")
+    has(trace, "in function 'hook'")
+    assert.truthy(trace:find("step'\n\t... %d+ calls inside atomo\n\t[^\n]*:%d+: in main chunk"), trace)
+
+    has(select(2, trace_of("hook", "env ATOMO_TRACEBACK=full")), "atomo/train/init.lua:")
+    has(select(2, trace_of "fault"), "atomo/core/blocks.lua:") -- raised by Lua in the library
+
+    trace = select(2, trace_of "deep")
+    assert.truthy(trace:find "\n\t... %d+ calls\n", trace)
+    has(trace, ":7: in main chunk")
+    assert(select(2, trace:gsub("\n", "")) < 30, trace)
+    remove()
+  end)
+
   spec("need not be text", function()
     for object, want in pairs {
       ["{}"] = "a table", ["nil"] = "a nil", ["{message='m1'}"] = "m1", ["42"] = "42", ["print"] = "a function",
