@@ -4,7 +4,7 @@
 set -eu
 
 usage() {
-  cat <<'USAGE'
+  as_typed <<'USAGE'
 usage: sh scripts/get_data.sh [options] NAME...
 Fetches data sets into data/NAME, for atomo.data.open and train_cifar.lua --data.
 NAME: cifar10, cifar100, mnist, fashion-mnist, svhn

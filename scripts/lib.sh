@@ -9,6 +9,16 @@ now() { date +%s; }
 # The number of cores that this process may use.
 cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1; }
 
+# Reads a text of --help; prints it with the folder of the scripts as it was typed, so that its commands run in the
+# present folder. An installation has its programs on PATH, not in build/.
+as_typed() {
+  folder=''
+  case $0 in */*) folder=$(printf '%s' "${0%/*}/" | sed 's/[&|\\]/\\&/g') ;; esac
+  case $folder in *scripts/) program=${folder%scripts/}build/atomo-lua ;; *) program=${folder}../build/atomo-lua ;; esac
+  [ -f "$root/scripts/quickstart.sh" ] || program=atomo-lua
+  sed "s|build/atomo-lua|$program|g; s|\([ ;'(]\)scripts/|\1$folder|g"
+}
+
 # ---- packages -------------------------------------------------------------------------------------------------------
 # One row per package: set | probe | Debian | Fedora | Homebrew | Spack.
 # set: build (required), extra (recommended), test (required by scripts/test.sh), testextra (for further tests).

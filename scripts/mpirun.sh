@@ -7,7 +7,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 
 usage() {
-  cat <<'USAGE'
+  as_typed <<'USAGE'
 usage: sh scripts/mpirun.sh [--restarts N [--min-ranks M]] MPIRUN'S OPTIONS PROGRAM ARGUMENTS
   --restarts N   if a rank or a host is lost, start the job again, at most N times, on the hosts of --host or
                  --hostfile that answer. A run with --save DIR continues from its newest checkpoint. With this option
@@ -61,7 +61,10 @@ given_ranks=$ranks
 ranks=${ranks:-$(cores)}
 is_number "$ranks" || die "the number of ranks is '$ranks', expected a whole number"
 is_number "$killed" || killed=1
-have mpirun || die "mpirun is missing: sh scripts/quickstart.sh installs it"
+if ! have mpirun; then
+  [ ! -f "$root/scripts/quickstart.sh" ] || die "mpirun is missing: sh scripts/quickstart.sh installs it"
+  die "mpirun is missing: apt-get install openmpi-bin, as root (Fedora: module load mpi/openmpi-x86_64)"
+fi
 mpi_settings "$ranks"
 if [ -n "${MPIRUN_VERBOSE:-}" ]; then env | grep '^OMPI_' >&2 || true; fi
 

@@ -5,7 +5,9 @@
 set -eu
 
 usage() {
-  cat <<'USAGE'
+  root=${here%/*}
+  . "$here/lib.sh"
+  as_typed <<'USAGE'
 usage: sh scripts/netlab.sh run N RATE [options] -- COMMAND...   up, exec, down in one: always cleans up
        sh scripts/netlab.sh up N RATE [--name NAME] [--delay T]  builds the network and leaves it
        sh scripts/netlab.sh exec [options] -- COMMAND...         mpirun COMMAND on a network, one rank per host

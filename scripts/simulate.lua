@@ -10,7 +10,7 @@ local cli, log = atomo.cli, atomo.log
 
 local opts = cli.parse {
   name = "simulate.lua",
-  about = "PREDICTS step times on other clusters from figures that are measured here (--model), taken from runs " ..
+  about = "Predicts step times on other clusters from figures that are measured here (--model), taken from runs " ..
     "(--log) or read from a file (--figures). Each rank keeps its batch, whatever the number of ranks.",
   examples = {
     "build/atomo-lua scripts/simulate.lua --model resnet18 --batch 16 --threads 1 --figures resnet18.json",

@@ -36,6 +36,13 @@ expect "through a symbolic link on PATH" "sum 54" env PATH="$room/bin:$PATH" ato
 expect "the manual page" "runs Lua scripts" gzip -dc "$prefix/share/man/man1/atomo-lua.1.gz"
 expect "the manual page of the C functions" "int atomo_codec_encode(" gzip -dc "$prefix/share/man/man3/atomo_codec.3.gz"
 expect "the reference" "F.conv2d(x, w, b, opts)" cat "$prefix/share/doc/atomo-lua/reference/functional.md"
+expect "its help has the paths of this command line" "mpirun -n 2 $prefix/bin/atomo-lua $prefix/share/atomo/scripts/train_cifar.lua" \
+  "$prefix/bin/atomo-lua" "$prefix/share/atomo/scripts/train_cifar.lua" --help
+expect "so has that of mpirun.sh" "sh $prefix/share/atomo/scripts/mpirun.sh -n 2 atomo-lua $prefix/share/atomo/scripts/train_cifar.lua" \
+  sh "$prefix/share/atomo/scripts/mpirun.sh" --help
+mkdir -p "$room/few" && for program in sh dirname; do ln -s "$(command -v $program)" "$room/few/"; done
+expect "without mpirun, it names the package" "apt-get install openmpi-bin" sh -c '! PATH=$1 sh "$2" -n 2 true 2>&1' _ \
+  "$room/few" "$prefix/share/atomo/scripts/mpirun.sh"
 expect "an installed script" "--compress" "$prefix/bin/atomo-lua" "$prefix/share/atomo/scripts/train_cifar.lua" --help
 
 if command -v luajit >/dev/null 2>&1; then # LUA_PATH: where the prefix is not /usr or /usr/local

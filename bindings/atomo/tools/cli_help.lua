@@ -1,4 +1,5 @@
 --- Makes the text of --help from the declaration of cli.parse.
+local word_of = require("atomo.core.shell_words").word
 
 --- Returns a value as it is typed on a command line.
 local function shown(v)
@@ -48,6 +49,19 @@ local function option_help(o)
   return (o[4] or "") .. (#notes > 0 and " (" .. table.concat(notes, "; ") .. ")" or "")
 end
 
+--- Returns an example with the program and the folder of the scripts as they were typed, so that it runs in the present
+--- folder. Declarations write build/atomo-lua and scripts/NAME.lua.
+local function example_here(text, name)
+  local folder = arg and arg[0] and (arg[0]:match "^(.*/)[^/]*$" or "")
+  if not folder or arg[0]:sub(#folder + 1) ~= name then return text end
+  local first = 0
+  while arg[first - 1] do first = first - 1 end
+  return (text:gsub("%S+", function(word)
+    local script = word:match "^scripts/(.*)$"
+    return word == "build/atomo-lua" and word_of(arg[first]) or script and word_of(folder .. script)
+  end))
+end
+
 --- Returns the text of --help.
 local function help(spec)
   local usage = "usage: " .. (spec.usage or "atomo-lua " .. (spec.name or "script.lua")) .. " [options]"
@@ -58,7 +72,7 @@ local function help(spec)
   if spec.about then lines[#lines + 1] = "\n" .. wrap(spec.about, 100, 0) end
   if spec.examples then
     lines[#lines + 1] = "\nexamples:"
-    for _, e in ipairs(spec.examples) do lines[#lines + 1] = "  " .. e end
+    for _, e in ipairs(spec.examples) do lines[#lines + 1] = "  " .. example_here(e, spec.name) end
   end
   if spec.positional then
     lines[#lines + 1] = "\narguments:"

@@ -19,7 +19,7 @@ end
 ---@return {name: string, spec: table}[]
 return function()
   local list = {{name = "doctor", spec = declaration_of(function() require "atomo.tools.doctor" {} end)}}
-  local folder = scripts_folder()
+  local folder = scripts_folder.find()
   local names = folder and probe.run("ls " .. probe.quote(folder)) or ""
   for name in names:gmatch "([%w_]+%.lua)\n" do
     local path = folder .. "/" .. name

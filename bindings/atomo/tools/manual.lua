@@ -20,6 +20,13 @@ an error
 wrong usage
 ]]
 
+local FILES = [[
+.SH FILES
+.TP
+.I scripts/
+in the examples: the folder share/atomo/scripts of the installation, such as /usr/share/atomo/scripts
+]]
+
 local function head(name, summary)
   return ('.TH "%s" 1 "" "atomo\\-lua %s" "User Commands"\n.SH NAME\n%s \\- %s\n'):format(roff(name:upper()), version,
     roff(name), roff(summary))
@@ -31,7 +38,7 @@ local function item(term, text) return (".TP\n.B %s\n%s\n"):format(roff(term), r
 local function page_of(name, spec, command)
   local about = (spec.about or ""):gsub("%s+", " ")
   local summary = (about:match "^(.-)[.:;] " or about):gsub("%.$", "")
-  local parts = {head(name, summary:sub(1, 1):lower() .. summary:sub(2)), ".SH SYNOPSIS\n.B ", roff(command),
+  local parts = {head(name, (summary:gsub("^%u%l", string.lower))), ".SH SYNOPSIS\n.B ", roff(command),
     "\n[options]"}
   for _, p in ipairs(spec.positional or {}) do
     parts[#parts + 1] = (p.required and " %s" or " [%s]"):format(roff(p[1]:upper()) .. (p.repeated and "..." or ""))
@@ -49,7 +56,7 @@ local function page_of(name, spec, command)
     end
     parts[#parts + 1] = ".fi\n"
   end
-  parts[#parts + 1] = '.SH "EXIT STATUS"\n' .. EXIT .. ".SH SEE ALSO\n.BR atomo\\-lua (1)\n"
+  parts[#parts + 1] = FILES .. '.SH "EXIT STATUS"\n' .. EXIT .. ".SH SEE ALSO\n.BR atomo\\-lua (1)\n"
   return table.concat(parts)
 end
 

@@ -25,11 +25,6 @@ local function wrong(text)
   return 2
 end
 
---- Returns the path of a folder without "..", for texts. -P: ".." of a link leads to its target's folder, as open does.
-local function plain_path(folder)
-  return (probe.run("cd -P " .. probe.quote(folder) .. " && pwd -P"):gsub("\n$", ""))
-end
-
 --- Writes the file. Returns the exit code.
 ---@param args string[]  kind and name
 ---@return integer
@@ -49,7 +44,7 @@ return function(args)
   if not name:find "^[%a][%w_]*$" then
     return wrong(("NAME is '%s', expected a letter and then letters, digits and _"):format(name))
   end
-  local path, folder = name .. ".lua", scripts_folder()
+  local path, folder = name .. ".lua", scripts_folder.find()
   if not folder then error("atomo-lua new: its templates are not installed", 0) end
   if probe.read(path) then
     io.stderr:write(("atomo-lua new: %s is there already; choose another name, or move it away\n"):format(path))
@@ -58,7 +53,7 @@ return function(args)
   local text = probe.read(("%s/templates/%s.lua"):format(folder, kind)):gsub("%f[%w_]NAME%f[^%w_]", name)
   files.save("atomo-lua new", path, text)
   files.say(("%s is written. Next:"):format(path))
-  local scripts = plain_path(folder)
+  local scripts = scripts_folder.shown()
   for _, line in ipairs(NEXT[kind]) do
     files.say("  " .. line:gsub("NAME", name):gsub("SCRIPTS", function() return scripts end))
   end

@@ -145,6 +145,22 @@ describe("cli.parse", function()
     end
   end)
 
+  it("prints examples with the paths of this command line", function()
+    local before = _G.arg
+    local text_of = {}
+    for script in pairs {["scripts/train.lua"] = 1, ["/usr/share/my scripts/train.lua"] = 1, ["train.lua"] = 1} do
+      _G.arg = {[-2] = "./lua/bin", [-1] = "-joff", [0] = script}
+      text_of[script] = cli.help {name = "train.lua", examples = {
+        "mpirun -n 2 build/atomo-lua scripts/train.lua --load scripts/atoms/haar.lua"}}
+    end
+    _G.arg = before
+    assert.matches("\n  mpirun %-n 2 ./lua/bin scripts/train.lua %-%-load scripts/atoms/haar.lua\n",
+      text_of["scripts/train.lua"])
+    assert.matches("2 ./lua/bin '/usr/share/my scripts/train.lua' %-%-load '/usr/share/my scripts/atoms/haar.lua'\n",
+      text_of["/usr/share/my scripts/train.lua"])
+    assert.matches("2 ./lua/bin train.lua %-%-load atoms/haar.lua\n", text_of["train.lua"])
+  end)
+
   it("echoes the settings so that they can be pasted back", function()
     local o = read("--batch", "3", "--log", "a b.jsonl", "--no-overlap", "--compress", "svd:ratio=16", "--ratio", "2,3")
     local text = cli.echo(o)

@@ -57,7 +57,7 @@ describe("a checkpoint", function()
       local steps = 64 / 4 / to
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
       assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- the rate of the last step, within the schedule
-      assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to,
+      assert.matches(("saved by %d rank%s, resumed on %d: step %d there is step %d here"):format(from, from == 1 and "" or "s", to,
         2 * 64 / 4 / from, 2 * steps), out)
       assert.matches("resumed with other settings than it was saved with: epochs 2 %-> 3\n", out) -- and the same data
       assert.matches(("the state of each of %d ranks .* is reset on %d"):format(from, to), out)
@@ -71,7 +71,7 @@ describe("a checkpoint", function()
       assert.equal(0, code, out)
       out, code = run(to, 3, "resume")
       assert.equal(0, code, out)
-      assert.matches(("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(from, to, stop,
+      assert.matches(("saved by %d rank%s, resumed on %d: step %d there is step %d here"):format(from, from == 1 and "" or "s", to, stop,
         here_then), out)
       local steps = 64 / 4 / to
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)

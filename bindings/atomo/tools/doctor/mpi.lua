@@ -1,6 +1,7 @@
 --- `atomo-lua doctor`: mpirun, and a job of two ranks that it starts.
 local f = require "atomo.ffi"
 local probe = require "atomo.tools.doctor.probe"
+local scripts_folder = require "atomo.tools.scripts_folder"
 local C, ffi = f.C, f.ffi
 ffi.cdef [[
 unsigned atomo_doctor_geteuid(void) __asm__("geteuid");
@@ -71,7 +72,7 @@ local function check_job(findings, seconds)
     findings:ok("MPI round trip", ("all-reduce of %s ranks on this host in %s us"):format(ranks, us))
     if needed[1] then
       findings:ok("mpirun needs here", table.concat(needed, " "))
-      findings.say("      (sh scripts/mpirun.sh makes these settings)")
+      findings.say(("      (sh %s/mpirun.sh makes these settings)"):format(scripts_folder.shown()))
     end
   elseif code == 124 or code == 137 then
     findings:fix("MPI round trip", ("no result after %g s"):format(seconds),

@@ -2,6 +2,7 @@
 local clock = require("atomo.ffi").C.atomo_time
 local interfaces = require "atomo.tools.doctor.interfaces"
 local probe = require "atomo.tools.doctor.probe"
+local scripts_folder = require "atomo.tools.scripts_folder"
 
 -- First letters of the names of bridges and tunnels, through which other hosts cannot be reached.
 local LOCAL_NAMES = {"docker", "virbr", "br%-", "veth", "lxc", "lxdbr", "cni", "podman", "vmnet", "vboxnet"}
@@ -70,8 +71,8 @@ local function check_keepalive(findings)
   local seconds = time + every * probes
   local text = ("mpirun notices a lost host after %d s"):format(seconds)
   if seconds > LATE then
-    findings:note("mpirun keepalive", text, "with several hosts: sh scripts/mpirun.sh --restarts N, or export "
-      .. "OMPI_MCA_oob_tcp_keepalive_time=5, _intvl=2 and _probes=3")
+    findings:note("mpirun keepalive", text, ("with several hosts: sh %s/mpirun.sh --restarts N, or export "
+      .. "OMPI_MCA_oob_tcp_keepalive_time=5, _intvl=2 and _probes=3"):format(scripts_folder.shown()))
   else
     findings:ok("mpirun keepalive", text)
   end

@@ -29,7 +29,7 @@ function Report:title()
 end
 
 function Report.line(_, r)
-  return ("  %-4s %-34s %12.4g <= %-10.4g %s"):format(r.pass and "pass" or "FAIL", r.check, r.figure, r.bound,
+  return ("  %-4s %-42s %10.4g <= %-10.4g %s"):format(r.pass and "pass" or "FAIL", r.check, r.figure, r.bound,
     r.note or "")
 end
 

@@ -158,8 +158,8 @@ local function find_place(run, ranks, values)
   local there = run.step
   run.step, place.taken, run.in_round = place.epoch * a_step + steps, steps * run.accumulate, 0
   if other then
-    return ("saved by %d ranks, resumed on %d: step %d there is step %d here"):format(ranks, run.comm.size, there,
-      run.step)
+    return ("saved by %d rank%s, resumed on %d: step %d there is step %d here"):format(ranks, ranks == 1 and "" or "s",
+      run.comm.size, there, run.step)
   end
   return ("an epoch had %d batches, %d a step, and has %d, %d a step: step %d there is step %d here"):format(before,
     values and values.accumulate or run.accumulate, batches, run.accumulate, there, run.step)
