@@ -1,4 +1,5 @@
 --- Unknown names of a module, such as nn.Conv3d, are errors that say what to write, or which name is nearest.
+local advice = require "atomo.core.advice"
 local brief = require "atomo.core.brief"
 local instead = require "atomo.core.instead"
 local suggest = require "atomo.core.suggest"
@@ -34,7 +35,7 @@ local M = {}
 ---@param key any
 function M.unknown(what, key, ...)
   local text = instead[what] and instead[what][key] or what == "atomo" and instead.tensor[key]
-  if text then raise(("%s.%s: there is no such name; write %s"):format(what, brief(key), text)) end
+  if text then raise(("%s.%s: there is no such name; %s"):format(what, brief(key), advice(text))) end
   local names = names_of(...)
   local near = type(key) == "string" and nearest(key, names)
   text = near and ("did you mean '%s'?"):format(near) or ("it has %s"):format(table.concat(names, ", "))

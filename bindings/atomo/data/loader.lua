@@ -61,6 +61,7 @@ end
 ---@return atomo.Loader
 local function new(_, o)
   if type(o) ~= "table" then raise(("loader: got a %s, expected a table of options"):format(type(o))) end
+  if sets.kind(o) then raise "loader: got a data set, expected options: atomo.data.loader{set = set, batch = 64}" end
   check_options.check("loader", o, known)
   local kind = check_set(o.set)
   if kind == "tensors" then return tensors.from_set(o) end

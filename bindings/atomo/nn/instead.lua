@@ -13,6 +13,9 @@ local instead = {
   register_full_backward_hook = "there are no hooks: an atomo.func sees gradients in its backward",
   evaluate = "write m:eval()", getParameters = "write m:parameters()", zeroGradParameters = "write m:zero_grad()",
   updateParameters = "use an optimizer, such as atomo.optim.sgd", updateOutput = "write m(x)",
+  backward = "write loss:backward()", gradBias = "write m.bias.grad", gradWeight = "write m.weight.grad",
+  get_parameter = "write m:state_dict()[name], or m.layer.weight", listModules = "write m:named_modules()",
+  reset_parameters = "make the layer again", to = "write nothing: modules are in main memory",
   updateGradInput = "write loss:backward()", accGradParameters = "write loss:backward()",
 }
 

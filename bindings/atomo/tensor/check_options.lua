@@ -7,15 +7,33 @@ local suggest = require "atomo.core.suggest"
 
 local M = {}
 
+-- Names of options in PyTorch, Torch and Keras -> ours.
+local synonyms = {
+  batch_size = "batch", batchsize = "batch", learning_rate = "lr", learningrate = "lr", lrate = "lr",
+  wd = "weight_decay", num_epochs = "epochs", max_epochs = "epochs", net = "model", network = "model",
+  module = "model", loader = "data", train_loader = "data", dataset = "set", criterion = "loss",
+  random_seed = "seed", manual_seed = "seed", parameters = "params",
+}
+
+--- Returns what to do about an unknown option: ", did you mean 'lr'?", or "".
+local function hint(name, names)
+  if type(name) == "number" then return ", options are named: name = value" end
+  local word = synonyms[brief(name):lower()]
+  for _, known in ipairs(names) do
+    if known == word then return (", did you mean '%s'?"):format(word) end
+  end
+  local near = suggest(brief(name), names)
+  return near and (", did you mean '%s'?"):format(near) or ""
+end
+
 --- Raises that option `name` is unknown, with the known ones and the nearest.
 ---@param who string  the function that takes the options: "conv2d"
 ---@param name any
 ---@param names string[]  the known options; sorted in place
 function M.unknown(who, name, names)
   table.sort(names)
-  local near = suggest(brief(name), names)
-  raise(("%s: unknown option '%s'%s, options are %s"):format(who, brief(name),
-    near and (", did you mean '%s'?"):format(near) or "", #names > 0 and table.concat(names, ", ") or "none"))
+  raise(("%s: unknown option '%s'%s, options are %s"):format(who, brief(name), hint(name, names),
+    #names > 0 and table.concat(names, ", ") or "none"))
 end
 
 --- Returns a set of the names of all options in tables of rules.

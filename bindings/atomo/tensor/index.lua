@@ -2,6 +2,7 @@
 --- t.shape[1], and names of other libraries: t.T, t.ndim.
 -- Elements are not fields. Assigning to the name of a method, or to a misspelt field of the library, raises; so does
 -- reading a misspelt name. Any other string key is free for the user.
+local advice = require "atomo.core.advice"
 local brief = require "atomo.core.brief"
 local T = require "atomo.tensor.core"
 local suggest = require "atomo.core.suggest"
@@ -69,15 +70,18 @@ function Tensor.__concat()
     "atomo.cat({a, b}, dim) joins tensors")
 end
 
--- Called for a name that is neither a field nor a method.
-setmetatable(Tensor, {__index = function(_, key)
+-- Called for a name that is neither a field nor a method; __call for atomo.Tensor(3, 4), which is the class.
+setmetatable(Tensor, {__call = function()
+  raise("atomo.Tensor(...): it is the class of tensors, and makes none; write atomo.zeros(3, 4), or " ..
+    "atomo.tensor(table)")
+end, __index = function(_, key)
   if known[key] then return nil end
   if is_index(key) then
     raise(element(key) .. ": a tensor has no such index; use t:get(i, j, ...) for a number, t:select(dim, i) or " ..
       "t:narrow(dim, start, length) for a part")
   end
   if key:sub(1, 2) == "__" then return nil end
-  if instead[key] then raise(("tensor.%s: a tensor has no such name; write %s"):format(key, instead[key])) end
+  if instead[key] then raise(("tensor.%s: a tensor has no such name; %s"):format(key, advice(instead[key]))) end
   local near = near_of(key)
   if near then
     raise(("tensor.%s: a tensor has no such name (did you mean '%s'?); a field of your own must be set before it is " ..

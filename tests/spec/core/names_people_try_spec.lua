@@ -64,7 +64,7 @@ describe("of the names that are tried first,", function()
         if text ~= "exists" then
           missing = missing + 1
           local told = text and (text:find("; write ", 1, true) or text:find("did you mean", 1, true) or
-            text:find("is a method of tensors", 1, true))
+            text:find("; nothing here does the same", 1, true) or text:find("is a method of tensors", 1, true))
           if not told then faults[#faults + 1] = name end
         end
       end
@@ -104,6 +104,78 @@ describe("of the names that are tried first,", function()
       end
     end
     assert.same({}, faults)
+  end)
+
+  it("what has no equal is said to have none, with what serves a like purpose", function()
+    local function said(holder, name) return tostring(select(2, pcall(function() return holder[name] end))) end
+    assert.matches("nn.LocalResponseNorm: there is no such name; nothing here does the same; " ..
+      "nn.BatchNorm2d%(channels%) serves a like purpose$", said(nn, "LocalResponseNorm"))
+    for name in ("RNN SyncBatchNorm AlphaDropout RReLU TransformerEncoderLayer"):gmatch "%S+" do
+      assert.matches("nothing here does the same; .* serves a like purpose$", said(nn, name))
+    end
+    for name in ("RMSprop Adagrad NAdam LBFGS"):gmatch "%S+" do
+      assert.matches("nothing here does the same; .* serves a like purpose$", said(atomo.optim, name))
+    end
+    assert.matches("F.conv3d: there is no such name; nothing here does the same$", said(F, "conv3d"))
+    assert.matches("tensor.erf: a tensor has no such name; nothing here does the same$", said(t, "erf"))
+  end)
+
+  it("methods of PyTorch's and Torch's tensors and modules are answered where they are called", function()
+    local calls = {
+      t = [[resize_ resize resizeAs storage nElement nDimension isContiguous apply apply_ map bernoulli_ ones_like
+        zeros_like new new_zeros addmv det pinverse cholesky solve quantile kthvalue histc searchsorted take put_
+        index_fill_ index_copy_ masked_scatter_ rot90 diff cummax erf atan2 lgamma frac dist cross kron register_hook
+        retain_grad stride is_floating_point share_memory_ t_ index is_cuda grad_fn byte sinh cosh logcumsumexp renorm
+        cmul cdiv csub copy zero idiv squeeze_ unsqueeze_ transpose_ reshape_as nbytes]],
+      net = "to reset_parameters backward listModules gradWeight get_parameter cuda clone getParameters",
+      mpi = "rank size init Get_rank finalize",
+    }
+    local of = {t = t, net = nn.Linear(2, 2), mpi = atomo.mpi}
+    for holder, list in pairs(calls) do
+      for name in list:gmatch "%S+" do
+        local ok, text = pcall(function() return of[holder][name](of[holder]) end)
+        assert(not ok and text:find "no such name", ("%s:%s: %s"):format(holder, name, tostring(text)))
+        assert.is_nil(text:find("attempt to", 1, true), text)
+      end
+    end
+    local _, text = pcall(atomo.Tensor, 3, 4)
+    assert.matches("atomo.Tensor%(...%): it is the class of tensors, and makes none; write atomo.zeros%(3, 4%)", text)
+  end)
+
+  it("the advice computes what its name does in PyTorch", function()
+    local a, b = atomo.tensor {{1, -2}, {3, 0.5}}, atomo.tensor {{2, 1}, {-1, 4}}
+    local cases = { -- form, PyTorch's result
+      {(a - b):norm(), 6.1846585}, {a:narrow(2, 2, 1) - a:narrow(2, 1, 1), {{-3}, {-2.5}}},
+      {a:transpose(1, 2):flip(1), {{-2, 0.5}, {1, 3}}}, {a:exp():cumsum(2):log(), {{1, 1.0485873}, {3, 3.0788884}}},
+      {(a:exp() - (-a):exp()) / 2, {{1.1752012, -3.6268604}, {10.0178747, 0.5210953}}},
+      {a - a:trunc(), {{0, 0}, {0, 0.5}}}, {a:div(b):trunc(), {{0, -2}, {-3, 0}}},
+      {a:relu() - 0.25 * (-a):relu(), {{1, -0.5}, {3, 0.5}}}, -- prelu
+      {a * (2 / a:norm(2, 2, true)):clamp_max(1), {{0.8944272, -1.7888544}, {1.9727878, 0.3287980}}}, -- renorm, by rows
+      {atomo.ones(2, 2):tril():nonzero(), {{1, 1}, {2, 1}, {2, 2}}},
+    }
+    for i, case in ipairs(cases) do
+      local want = type(case[2]) == "number" and atomo.full({1}, case[2]) or atomo.tensor(case[2])
+      assert(case[1]:to("f32"):view(want:shape()):allclose(want, {rtol = 1e-5, atol = 1e-5}), i)
+    end
+  end)
+
+  it("options of other libraries are answered with ours", function()
+    local w = atomo.param(t:clone())
+    local set = atomo.data.synthetic {train = 4, test = 4}.train
+    for _, case in ipairs {
+      {atomo.optim.sgd, {params = {w}, learningRate = 1}, "'learningRate', did you mean 'lr'"},
+      {atomo.optim.adam, {params = {w}, learning_rate = 1}, "'learning_rate', did you mean 'lr'"},
+      {atomo.optim.sgd, {params = {w}, lr = 1, weightDecay = 1}, "did you mean 'weight_decay'"},
+      {atomo.data.loader, {set = set, batch_size = 2}, "'batch_size', did you mean 'batch'"},
+      {atomo.data.loader, {dataset = set}, "did you mean 'set'"},
+      {atomo.data.loader, {set, batch = 2}, "options are named: name = value"},
+      {atomo.data.loader, set, "got a data set, expected options: atomo.data.loader{set = set, batch = 64}"},
+      {atomo.train, {net = w}, "did you mean 'model'"}, {atomo.train, {criterion = w}, "did you mean 'loss'"},
+      {atomo.train, {num_epochs = 2}, "did you mean 'epochs'"}, {atomo.train, {loader = 2}, "did you mean 'data'"},
+    } do
+      local ok, text = pcall(case[1], case[2])
+      assert(not ok and text:find(case[3], 1, true), case[3] .. ": " .. tostring(text))
+    end
   end)
 
   it("an answer is the whole form", function()

@@ -9,9 +9,9 @@ describe("an unknown name of a module", function()
 
   it("names the nearest, also for PyTorch's spelling", function()
     for _, case in ipairs {
-      {"nn", "Conv3d", "Conv2d"}, {"nn", "Dropuot", "Dropout"},
+      {"nn", "Covn2d", "Conv2d"}, {"nn", "Dropuot", "Dropout"},
       {"nn", "CrossEntropy", "CrossEntropyLoss"},
-      {"F", "crossentropy", "cross_entropy"}, {"F", "max_pool3d", "max_pool2d"},
+      {"F", "crossentropy", "cross_entropy"}, {"F", "max_pol2d", "max_pool2d"},
       {"optim", "SGD", "sgd"}, {"optim", "AdamW", "adamw"},
       {"schedule", "CosineAnnealingLR", "cosine"}, {"schedule", "MultiStepLR", "multistep"},
       {"schedule", "OneCycleLR", "one_cycle"}, {"schedule", "cosin", "cosine"},
