@@ -74,6 +74,8 @@ md5_of() {
   fi
 }
 
+bytes_of() { if [ -f "$1" ]; then wc -c <"$1" | tr -d ' '; else echo 0; fi; } # FILE
+
 # Is the file the original one? With --no-verify every file that is there is.
 verified() { # FILE MD5
   [ -f "$1" ] || return 1
@@ -108,7 +110,13 @@ fetch() { # URL FILE MD5 FOLDER
   [ ! -f "$file" ] || die "$file has the MD5 sum $(md5_of "$file"), expected $3: remove it, or use --no-verify"
   if [ -z "$verify" ] || ! verified "$file.part" "$3"; then
     say "fetching $1"
-    download "$1" "$file.part" || by_hand "$1" "$3" "$4"
+    had=$(bytes_of "$file.part")
+    until download "$1" "$file.part"; do # one that was cut off goes on where it ended, as long as it gets further
+      has=$(bytes_of "$file.part")
+      [ "$has" -gt "$had" ] || by_hand "$1" "$3" "$4"
+      had=$has
+      say "$1 was cut off after $has bytes: going on"
+    done
   fi
   if ! verified "$file.part" "$3"; then
     sum=$(md5_of "$file.part")

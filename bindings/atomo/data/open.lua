@@ -155,7 +155,7 @@ local function check_own(path, name, set)
   local kind = sets.kind(set)
   if not kind then
     raise(("data: %s: %s is %s, expected a set: {images=, labels=}, {x=, y=}, or one with size() and get(i)"):format(
-      path, name, type(set) == "table" and (type(set.epoch) == "function" and "a loader" or "a table without them") or
+      path, name, type(set) == "table" and (type(set.epoch) == "function" and "a loader" or "a table without these") or
       "a " .. type(set)))
   end
 end

@@ -57,6 +57,29 @@ describe("get_data.sh", function()
     end)
   end)
 
+  process("goes on by itself with a download that is cut off, until one gets no further", function()
+    with_mirror(function(path)
+      folders.write(path .. "/bin/curl", [[#!/bin/sh
+        while [ $# -gt 1 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
+        from=${1#file://} && touch "$out" && had=$(wc -c <"$out")
+        [ "$had" -lt "${MOST:-9}" ] || exit 18
+        tail -c +$((had + 1)) "$from" | head -c 1 >>"$out"
+        [ "$(wc -c <"$out")" = "$(wc -c <"$from")" ] || exit 18]])
+      os.execute(("chmod +x %s/bin/curl"):format(path))
+      local command = ("env PATH=%s/bin:/usr/bin:/bin %%s sh %s --from file://%s/mirror --no-verify --to %s/%%s svhn")
+        :format(path, spawn.quote(script), path, path)
+      local output, code = spawn.run(command:format("", "to"), {timeout = 30})
+      assert.equal(0, code, output)
+      assert.truthy(output:find("was cut off after 2 bytes: going on", 1, true), output)
+      assert.same({"one", "two"}, {bytes_of(path .. "/to/svhn/train_32x32.mat"), bytes_of(path ..
+        "/to/svhn/test_32x32.mat")})
+      output, code = spawn.run(command:format("MOST=2", "part"), {timeout = 30})
+      assert.equal(1, code, output)
+      assert.truthy(output:find("cannot fetch", 1, true), output)
+      assert.equal("on", bytes_of(path .. "/part/svhn/train_32x32.mat.part"))
+    end)
+  end)
+
   process("refuses a file with another checksum, and leaves none behind", function()
     with_mirror(function(path)
       local output, code = run(("--from %s/mirror --to %s/to svhn"):format(path, path))

@@ -76,7 +76,7 @@ describe("train_cifar.lua --data", function()
 
   process("refuses Lua files that return something else", function()
     for text, what in pairs {["return 5"] = "a number, expected {train = set", ["return {}"] = "without train and test",
-      ["return {train = {}}"] = "train is a table without them, expected a set", ["return {"] = "unexpected symbol",
+      ["return {train = {}}"] = "train is a table without these, expected a set", ["return {"] = "unexpected symbol",
       ["local a = require('atomo') return {train = a.data.tensors {x = a.zeros(1), y = a.zeros(1)}}"] =
         "train is a loader, expected a set"} do
       folders.with({["d.lua"] = text}, function(path)

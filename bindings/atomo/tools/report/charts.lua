@@ -86,7 +86,7 @@ local function layer_rows(list)
     for _, layer in ipairs(layers_of(run) or {}) do
       local row = of[layer.name]
       if not row then
-        row = {name = tostring(layer.name), bar = layer.dense_bytes, by = {}}
+        row = {name = tostring(layer.name):gsub("^of (%d+ small gradients)$", "%1"), bar = layer.dense_bytes, by = {}}
         of[layer.name], rows[#rows + 1] = row, row
       end
       row.by[k] = layer

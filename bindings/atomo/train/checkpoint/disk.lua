@@ -5,8 +5,8 @@ local ffi, C, raise = f.ffi, f.C, f.raise
 
 local M = {}
 
-local function checked(status)
-  if status < 0 then raise("checkpoint: " .. ffi.string(C.atomo_last_error())) end
+local function checked(status, who)
+  if status < 0 then raise((who or "checkpoint") .. ": " .. ffi.string(C.atomo_last_error())) end
   return status
 end
 
@@ -16,8 +16,10 @@ local kinds = {[0] = nil, "file", "folder", "other"}
 ---@param path string
 function M.kind(path) return kinds[checked(C.atomo_path_kind(path))] end
 
---- Makes a folder if it does not exist; its parent must exist.
-function M.make(path) checked(C.atomo_folder_make(path)) end
+--- Makes a folder if it does not exist; its parent must exist. who: the head of an error ("checkpoint").
+---@param path string
+---@param who string?
+function M.make(path, who) checked(C.atomo_folder_make(path), who) end
 
 --- Returns the sorted names of a folder's entries.
 ---@return string[]

@@ -60,7 +60,7 @@ EventFile.__index = EventFile
 ---@param host string  name of this machine, a part of the file's name
 ---@return atomo.EventFile
 function M.open(dir, host)
-  disk.make(dir)
+  disk.make(dir, "tensorboard")
   local start = os.time()
   local name, n = ("%s/events.out.tfevents.%d.%s"):format(dir, start, host:gsub("[^%w_%-]", "_")), 0
   while disk.kind(n == 0 and name or ("%s.%d"):format(name, n)) do n = n + 1 end
