@@ -155,20 +155,36 @@ static bool incomplete(lua_State *L, int status)
            strcmp(message + n - (sizeof end - 1), end) == 0;
 }
 
-/* Compiles the text at index 1 as an expression, or if that fails as statements. Pushes the function or the error
- * message and returns a Lua status. */
-static int compile(lua_State *L)
+static bool leads_with_nil; /* the statement compiled last returns nil before its values */
+
+/* Compiles `head` and then `text`; pushes the function or the error message, and returns a Lua status. */
+static int load_after(lua_State *L, const char *head, const char *text)
 {
     size_t n;
-    const char *text = lua_tolstring(L, 1, &n);
-    lua_pushfstring(L, "return %s", *text == '=' ? text + 1 : text);
-    size_t m;
-    const char *as_value = lua_tolstring(L, -1, &m);
-    int status = luaL_loadbuffer(L, as_value, m, "=stdin");
+    lua_pushfstring(L, "%s%s", head, text);
+    const char *whole = lua_tolstring(L, -1, &n);
+    const int status = luaL_loadbuffer(L, whole, n, "=stdin");
     lua_remove(L, -2);
+    return status;
+}
+
+/* Compiles the text at index 1 as an expression, or if that fails as statements. Pushes the function or the error
+ * message and returns a Lua status. With a nil before it, a call is no tail call: the line keeps its place in errors.
+ */
+static int compile(lua_State *L)
+{
+    const char *text = lua_tostring(L, 1), *value = *text == '=' ? text + 1 : text;
+    leads_with_nil = false;
+    int status = load_after(L, "return ", value);
+    if (status == 0 && load_after(L, "return nil, ", value) == 0) {
+        leads_with_nil = true;
+        lua_remove(L, -2);
+    } else if (status == 0) {
+        lua_pop(L, 1); /* there is no value: an empty line */
+    }
     if (status == 0 || *text == '=') return status;
     lua_pop(L, 1);
-    return luaL_loadbuffer(L, text, n, "=stdin");
+    return load_after(L, "", text);
 }
 
 /* Reads a complete statement and compiles it. Returns 0 with a function on the stack, a Lua status with a message on
@@ -241,7 +257,9 @@ static int run_statement(lua_State *L)
     lua_settop(L, 1);
     luaJIT_setmode(L, 1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF); /* Ctrl-C cannot end a compiled loop alone */
     host_interrupts = 0;
-    return host_pcall(L, 0, LUA_MULTRET);
+    const int status = host_pcall(L, 0, LUA_MULTRET);
+    if (status == 0 && leads_with_nil) lua_remove(L, 1);
+    return status;
 }
 
 static void print_error(lua_State *L)

@@ -23,6 +23,16 @@ describe("the prompt", function()
       "{[0] = 1, ['a b'] = false, t = atomo.ones(2)}"))
   end)
 
+  spec("names its own line in an error, also of a call whose value is printed", function()
+    for line, want in pairs {["atomo.randn(2, 3):matmul(atomo.randn(2, 3))"] = "^stdin:1: matmul: %[2,3%] x %[2,3%]",
+      ["= atomo.ones(2):view(3)"] = "^stdin:1: ", ["local x = atomo.ones(2):view(3)"] = "^stdin:1: "} do
+      local out = prompt(line)
+      assert.matches(want, out)
+      assert.matches("\nstack traceback:\n\tstdin:1: in main chunk\n$", out)
+    end
+    assert.equal("nil\tnil\n3\n", prompt("", "-- nothing", "nil, nil", "(function() end)()", "  ", "3"))
+  end)
+
   spec("cuts long, deep and circular tables", function()
     has(prompt("t = {} for i = 1, 1000 do t[i] = i end", "t"), "... 960 more")
     assert.equal("{{{{...}}}}\n", prompt "{{{{{}}}}}")

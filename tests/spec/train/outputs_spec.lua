@@ -231,7 +231,7 @@ describe("outputs of a run", function()
       fails({path, "begins with 'a,b'", "name a new file"}, train, {csv = path})
     end)
     fails({"/nowhere/x.csv"}, train, {csv = "/nowhere/x.csv"})
-    fails({"/nowhere/dir"}, train, {tensorboard = "/nowhere/dir"})
+    fails({"tensorboard: cannot make the folder", "/nowhere/dir"}, train, {tensorboard = "/nowhere/dir"})
     fails("tensorboard is 3, expected a path", train, {tensorboard = 3})
   end)
 

@@ -31,6 +31,8 @@ print(("END step %d of %d lr %.6f"):format(info.step, 3 * loader.steps, last.lr)
 print("ROUNDS END " .. table.concat(rounds, " "))
 ]]
 
+local function count_of(n) return n == 1 and "1 rank" or n .. " ranks" end
+
 describe("a checkpoint", function()
   local path, remove, saved
   before_each(function()
@@ -57,7 +59,7 @@ describe("a checkpoint", function()
       local steps = 64 / 4 / to
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
       assert.is_true(tonumber(out:match "lr ([%d.]+)\n") > 0) -- the rate of the last step, within the schedule
-      assert.matches(("saved by %d rank%s, resumed on %d: step %d there is step %d here"):format(from, from == 1 and "" or "s", to,
+      assert.matches(("saved by %s, resumed on %d: step %d there is step %d here"):format(count_of(from), to,
         2 * 64 / 4 / from, 2 * steps), out)
       assert.matches("resumed with other settings than it was saved with: epochs 2 %-> 3\n", out) -- and the same data
       assert.matches(("the state of each of %d ranks .* is reset on %d"):format(from, to), out)
@@ -71,7 +73,7 @@ describe("a checkpoint", function()
       assert.equal(0, code, out)
       out, code = run(to, 3, "resume")
       assert.equal(0, code, out)
-      assert.matches(("saved by %d rank%s, resumed on %d: step %d there is step %d here"):format(from, from == 1 and "" or "s", to, stop,
+      assert.matches(("saved by %s, resumed on %d: step %d there is step %d here"):format(count_of(from), to, stop,
         here_then), out)
       local steps = 64 / 4 / to
       assert.matches(("END step %d of %d lr "):format(3 * steps, 3 * steps), out)
