@@ -84,12 +84,13 @@ local function bytes_of(body)
   return sum
 end
 
---- Adds a checkpoint's settings to lines, as many to a line as fit.
+--- Adds a checkpoint's settings to lines, as many to a line as fit; not the layers, which a resumed run compares.
 local function add_settings(lines, identity)
   local line = "settings:"
   for _, name in ipairs(sorted_keys(identity)) do
     local text = tonumber(identity[name]) and ("%.10g"):format(identity[name]) or identity[name]
-    if text ~= "" and text ~= "nil" and not name:find(":", 1, true) and not name:find "^version" then
+    if text ~= "" and text ~= "nil" and not name:find(":", 1, true) and not name:find "^version" and
+      not name:find "^layer '" and not name:find "^loss '" then
       local part = ("%s=%s"):format(name:gsub(" ", "_"), text)
       if #line + 1 + #part > 100 then
         lines[#lines + 1] = line

@@ -133,6 +133,8 @@ describe("the result of training", function()
       "8 tensors, 657080 elements", "images: 32 x 32 x 3",
       ("%.4g"):format(model[1].weight:norm():item()), "[20,5,5,3]")
     assert.equal(table.concat(contents.describe(dir .. "/latest"), "\n"), text)
+    has(text, "settings: ", " lr=")
+    assert.is_nil(text:find("layer_'", 1, true), text) -- settings, not every layer's options
     text = table.concat(contents.describe(log), "\n")
     has(text, "run 1: lenet, compressor none, 1 ranks, 8 steps", "test accuracy")
     local out, code = script("inspect", ("%s %s --only 7.weight"):format(dir, dir .. "/step-8/model.safetensors"))
