@@ -138,6 +138,8 @@ Checkpoint.torch_names = {body = ""}
 
 --- nn.Checkpoint(body). body: a module whose forward returns tensors. Tensors that require a gradient are arguments of
 --- their own, not in tables. Until backward has run, what else forward reads must stay as it is.
+---@param body atomo.Module
+---@usage nn.Checkpoint(nn.Sequential {nn.Linear(3, 4), nn.ReLU()})(atomo.ones(2, 3)):size(2) --> 4
 function Checkpoint:init(body)
   if not is_module(body) then raise(("Checkpoint: body is a %s, expected a module"):format(type(body))) end
   self.body = body

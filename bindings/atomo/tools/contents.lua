@@ -152,9 +152,10 @@ local function number_or(v, format, scale) return type(v) == "number" and format
 
 local function add_run(lines, run)
   local seconds = runs.seconds(run)
-  lines[#lines + 1] = ("run %d: %s, compressor %s, %s ranks, %d steps, %s%s"):format(run.number,
+  lines[#lines + 1] = ("run %d: %s, compressor %s, %s rank%s, %d steps, %s%s"):format(run.number,
     tostring(run.settings.model or "a model"), tostring(run.settings.compress or "-"), tostring(run.ranks or "?"),
-    #run.steps, seconds and log.duration(seconds) or "no time", run.finish and "" or ", no end")
+    run.ranks == 1 and "" or "s", #run.steps, seconds and log.duration(seconds) or "no time",
+    run.finish and "" or ", no end")
   local rows = {{"epoch", "loss", "accuracy", "test loss", "test accuracy", "sent by rank 0", "time"}}
   for _, e in ipairs(run.epochs) do
     rows[#rows + 1] = {e.epoch or "-", number_or(e.loss, "%.4f"), number_or(e.accuracy, "%.2f %%", 100),

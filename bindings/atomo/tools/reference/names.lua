@@ -9,7 +9,7 @@ local M = {}
 -- Names that are reachable, but only of use to other files of atomo.
 local internal = {}
 for name in ([[F.batch_norm_with F.conv_transpose2d_with F.check_dropout F.check_loss F.dropout_state F.dropout_stream
-  F.loss_options F.next_dropout_stream F.put_dropout_state F.transpose_window atomo.Tensor nn.Checkpoint
+  F.loss_options F.next_dropout_stream F.put_dropout_state F.transpose_window atomo.Tensor
   nn.MultiheadAttention atomo.cli.suggest atomo.cli.help atomo.cli.read atomo.log.width atomo.log.null
   Compressor:begin_step Compressor:decode_step Compressor:decode_tensor Compressor:encode_step Compressor:end_step
   Compressor:finish Compressor:finish_step Compressor:inner Compressor:plan Compressor:planned Compressor:prepare
