@@ -136,7 +136,7 @@ describe("the result of training", function()
     has(text, "settings: ", " lr=")
     assert.is_nil(text:find("layer_'", 1, true), text) -- settings, not every layer's options
     text = table.concat(contents.describe(log), "\n")
-    has(text, "run 1: lenet, compressor none, 1 ranks, 8 steps", "test accuracy")
+    has(text, "run 1: lenet, compressor none, 1 rank, 8 steps", "test accuracy")
     local out, code = script("inspect", ("%s %s --only 7.weight"):format(dir, dir .. "/step-8/model.safetensors"))
     assert.equal(0, code, out)
     has(out, "model/7.weight", "1 tensor, 625000 elements, 2.50 MB", "format = atomo-checkpoint-2")
