@@ -111,7 +111,7 @@ fetch() { # URL FILE MD5 FOLDER
   if [ -z "$verify" ] || ! verified "$file.part" "$3"; then
     say "fetching $1"
     had=$(bytes_of "$file.part")
-    until download "$1" "$file.part"; do # one that was cut off goes on where it ended, as long as it gets further
+    until download "$1" "$file.part"; do # one that was cut off continues where it ended, as long as it gets further
       has=$(bytes_of "$file.part")
       [ "$has" -gt "$had" ] || by_hand "$1" "$3" "$4"
       had=$has

@@ -52,7 +52,7 @@ alive() { # PID...: prints those that still run (not zombies)
 
 milliseconds() { date +%s%3N; }
 
-# Starts the job. EPOCHS: it ends after so many, resumes what it finds, and prints digests; empty: it does not end.
+# Starts the job. EPOCHS: it ends after that many, resumes what it finds, and prints digests; empty: it does not end.
 run() { # FOLDER [EPOCHS]
   exec sh "$root/scripts/mpirun.sh" --oversubscribe -n "$ranks" "$host" "$root/tests/support/fault_job.lua" "$@" </dev/null
 }

@@ -102,7 +102,7 @@ def unused(rank, size):
 
 
 def error_in_backward(rank, size):
-    """Every rank's backward fails on the way. A new DistributedDataParallel with the same state goes on, as if the step
+    """Every rank's backward fails on the way. A new DistributedDataParallel with the same state continues, as if the step
     had not begun."""
     def train(fails):
         model, parallel, state = wrapped("taps:ratio=8,ef=true")

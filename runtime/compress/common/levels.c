@@ -150,7 +150,7 @@ static void put_packed(void *to, const uint8_t *code, int n)
     if (out) atomo__pack(code, n, p->bits, out);
 }
 
-/* Returns factor * scale / levels as f32; the float below it if `levels` steps, which are factor * scale but for
+/* Returns factor * scale / levels as f32; the float below it if `levels` steps, which are factor * scale except for
  * rounding, would be infinite. */
 static float step_of(float factor, float scale, int levels)
 {

@@ -1,5 +1,5 @@
 -- Methods of an exchange that are for the time between two steps are refused within one, when threads may be working on
--- the state; the step then goes on. Wrong arguments are refused by name.
+-- the state; the step then continues. Wrong arguments are refused by name.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

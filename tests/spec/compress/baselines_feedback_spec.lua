@@ -1,4 +1,4 @@
--- Error feedback: nothing is lost, residuals stay bounded, descent converges, memory goes on from a state_dict.
+-- Error feedback: nothing is lost, residuals stay bounded, descent converges, memory continues from a state_dict.
 -- Statistics: fixed seeds, false-alarm rate 1e-6 a check.
 local atomo = require "atomo"
 local codec = require "support.codec"

@@ -138,7 +138,7 @@ describe("rotated", function()
     one:set(517, -2)
     c = atomo.compressor "rotated:ratio=20"
     local back = c:decode(c:encode(one, {step = 1}))
-    assert.near(4, -2 * back:get(517), 1e-1 * 4) -- <g, ghat> = ||g||^2 in every draw, but for the scale's rounding
+    assert.near(4, -2 * back:get(517), 1e-1 * 4) -- <g, ghat> = ||g||^2 in every draw, except for the scale's rounding
   end)
 
   it("sends floats if the budget holds them, and never more bytes", function()

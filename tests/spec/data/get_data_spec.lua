@@ -57,7 +57,7 @@ describe("get_data.sh", function()
     end)
   end)
 
-  process("goes on by itself with a download that is cut off, until one gets no further", function()
+  process("continues a download that is cut off, by itself, until one gets no further", function()
     with_mirror(function(path)
       folders.write(path .. "/bin/curl", [[#!/bin/sh
         while [ $# -gt 1 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done

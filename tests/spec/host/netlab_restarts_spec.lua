@@ -1,4 +1,4 @@
--- A host is cut off from a training job on three hosts (scripts/netlab.sh): mpirun.sh --restarts goes on by itself on
+-- A host is cut off from a training job on three hosts (scripts/netlab.sh): mpirun.sh --restarts continues by itself on
 -- the two that answer. Skipped where the machine does not allow networks (exit code 77).
 -- test: slow
 require "atomo"

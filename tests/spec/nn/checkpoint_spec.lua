@@ -46,7 +46,7 @@ describe("nn.Checkpoint", function()
     end)
   end
 
-  it("repeats them after another seed, and that seed's stream goes on", function()
+  it("repeats them after another seed, and that seed's stream continues", function()
     local body = module({}, function(_, x) return x * atomo.rand(2) end)
     atomo.manual_seed(5)
     local x = atomo.param {1, 1}
