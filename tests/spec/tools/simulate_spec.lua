@@ -277,7 +277,7 @@ describe("simulate.lua", function()
   it("helps", function()
     local out, code = spawn.host(script .. "--help")
     assert.equal(0, code)
-    for _, word in ipairs {"PREDICTS", "--cluster", "--per-host", "--check", "examples"} do
+    for _, word in ipairs {"Predicts", "--cluster", "--per-host", "--check", "examples"} do
       assert.matches(word, out, 1, true)
     end
   end)
