@@ -66,7 +66,7 @@ int host_pcall(lua_State *L, int nargs, int nresults)
 
 static const char rule[] = "------------------------------------------------------------------------------------------";
 
-static bool alone(void) /* no MPI, or one rank */
+bool host_is_alone(void)
 {
     return !atomo_mpi_started() || strstr(atomo_mpi_label(), " of 1 on ");
 }
@@ -120,8 +120,8 @@ void host_last_word(const char *text)
     char step[48] = "";
     if (atomo_noted_step() >= 0) snprintf(step, sizeof step, ", step %.0f", atomo_noted_step());
     fflush(stdout);
-    const enum report report = host_is_spoken_for() ? REPORT_NONE : alone() ? REPORT_LINE : report_of(text);
-    if (alone())
+    const enum report report = host_is_spoken_for() ? REPORT_NONE : host_is_alone() ? REPORT_LINE : report_of(text);
+    if (host_is_alone())
         fprintf(stderr, "atomo-lua%s: %s\n", step, text);
     else if (report == REPORT_LINE)
         fprintf(stderr, "atomo-lua: %s%s: %.*s\n", atomo_mpi_label(), step, (int)strcspn(text, "\n"), text);
@@ -157,12 +157,12 @@ void host_leave(int code)
     if (host_signal_code(0)) atomo_child_await(0.4); /* the signal was passed on to the child process */
     if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
-    if (host_job_is_ending() && !alone()) _exit(code); /* by mpirun, or by ranks that have saved */
+    if (host_job_is_ending() && !host_is_alone()) _exit(code); /* by mpirun, or by ranks that have saved */
     if (code != 0 && atomo_mpi_started()) {
         /* gives mpirun time to read the output: it drops what it has not read when it learns of the abort */
         atomo_await_readers(READ_WITHIN);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
-        if (!alone()) atomo_mpi_abort(code);
+        if (!host_is_alone()) atomo_mpi_abort(code);
     }
     if (atomo_mpi_finalize() < 0 && code == 0) {
         code = HOST_SCRIPT_ERROR;

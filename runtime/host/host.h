@@ -33,6 +33,7 @@ void host_traceback_library(const char *folder);          /* says where the Lua 
 void host_push_traceback(lua_State *L, const char *text); /* pushes "\nstack traceback:..." for an error of this text */
 
 /* exit.c */
+bool host_is_alone(void);                              /* no MPI, or one rank */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */
 int host_pcall(lua_State *L, int nargs, int nresults); /* lua_pcall with that handler */
 void host_last_word(const char *text); /* prints the error's text to stderr, with a frame if there are several ranks */

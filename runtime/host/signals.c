@@ -88,12 +88,6 @@ static double since_last(void)
     return last - before;
 }
 
-/* In a job of several ranks mpirun takes a second to see that a rank has left, and the others half a second to end. */
-static bool is_in_a_job(void)
-{
-    return strncmp(atomo_mpi_label(), "rank ", 5) == 0 && !strstr(atomo_mpi_label(), " of 1 on ");
-}
-
 static void on_interrupt(int sig)
 {
     (void)sig;
@@ -102,7 +96,8 @@ static void on_interrupt(int sig)
         last_word("interrupted twice, leaving\n");
         _exit(EXIT_INTERRUPTED);
     }
-    stop_soon(is_in_a_job() ? 500 : 1000);
+    /* In a job mpirun takes a second to see that a rank has left, and the others half a second to end. */
+    stop_soon(host_is_alone() ? 1000 : 500);
 }
 
 /* Returns whether this rank says that a signal has arrived. Of a signal to all ranks only rank 0 speaks, and nobody if

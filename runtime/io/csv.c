@@ -53,8 +53,8 @@ static int read_quoted(const atomo_csv *c, cursor *u)
 static char *opening_quote(const atomo_csv *c, const cursor *u)
 {
     char *p = u->in;
-    while (*p == ' ' || (*p == '\t' && c->separator != '\t')) p++;
-    return *p == '"' && c->separator != ' ' ? p : NULL;
+    while ((*p == ' ' || *p == '\t') && *p != c->separator) p++;
+    return *p == '"' ? p : NULL;
 }
 
 /* Reads a field and what ends it; *last: the row ends with it. */

@@ -178,6 +178,17 @@ describe("a table of text", function()
     end)
   end)
 
+  it("may have quotes where the separator is a space or a tab", function()
+    for _, separator in ipairs {" ", "\t"} do
+      local text = ('a|b|"the label"\n1|"2"|"x y"\n3|4|z\n'):gsub("|", separator)
+      with_file("a.csv", text, function(path)
+        local d = data.open(path, {separator = separator, label = "the label"})
+        assert.same({"x y", "z"}, d.names)
+        assert.equal(2, d.train.x:size(2))
+      end)
+    end
+  end)
+
   it("with a bad line is refused with its number", function()
     for texts, text in pairs {
       [{"line 3 has 1 fields, expected 2 as in the header"}] = "a,y\n1,2\n3\n",
