@@ -99,10 +99,15 @@ run_suite() {
   step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
   printf '  %-34s %5d passed %3d failed %s%4d s%s\n' "$label" "$p" "$f" "$([ "$s" = 0 ] || printf '%d skipped ' "$s")" \
     "$(($(now) - began))" "$why"
-  if [ -n "$verbose" ]; then cat "$log"
-  elif [ "$f" != 0 ]; then tail -n 40 "$log" | tr -c '[:print:]\n\t' '?' | cut -c1-200 | sed 's/^/    | /'
+  if [ "$f" != 0 ]; then
+    { printf '  %s: %d failed%s\n' "$label" "$f" "$why"; excerpt "$log"; } >>"$failures"
+    [ -n "$verbose" ] || excerpt "$log"
   fi
+  [ -z "$verbose" ] || cat "$log"
 }
+
+# The end of a log, where busted and the C tests say what failed.
+excerpt() { tail -n 40 "$1" | tr -c '[:print:]\n\t' '?' | cut -c1-200 | sed 's/^/    | /'; }
 
 # pool SUITE NAME...: runs `SUITE NAME` for every name, in this order, one per core at a time. If a worker ends without a
 # result, its name counts as one failure.
@@ -124,7 +129,7 @@ pool() {
       step_passed=$((step_passed + p)) step_failed=$((step_failed + f)) step_skipped=$((step_skipped + s))
     else
       step_failed=$((step_failed + 1))
-      printf '  %-34s was not finished\n' "$name"
+      printf '  %-34s was not finished\n' "$name" | tee -a "$failures"
     fi
   done <"$taken/names"
   rm -rf "$taken"
@@ -198,6 +203,7 @@ check_built() {
   case " $built " in *" $2 "*) return 0 ;; *" !$2 "*) return 1 ;; esac
   if build_preset "$1" "$2" all -DATOMO_WERROR=ON; then built="$built $2"; else
     built="$built !$2" step_failed=$((step_failed + 1))
+    printf '  %s was not built\n' "$2" >>"$failures"
     return 1
   fi
 }
@@ -383,11 +389,18 @@ probe_leak_sanitizer() {
 begin=$(now)
 ensure_packages "build test" "extra testextra"
 mkdir -p "$logs"
+failures=$logs/failures.$$ # what failed is said once more at the end, since a long log is often read from its end
+: >"$failures"
 mpi_settings 4
 probe_leak_sanitizer
 for step in $steps; do run_step "$step"; done
 say "summary ($(($(now) - begin)) s)"
 printf '%s' "$summary"
+if [ -s "$failures" ]; then
+  say "failures"
+  head -n 200 "$failures"
+fi
+rm -f "$failures"
 closing="$passed passed, $failed failed"
 [ "$skipped" = 0 ] || closing="$closing, $skipped skipped"
 echo "$closing"
