@@ -151,6 +151,24 @@ describe("host errors", function()
       assert.equal(want, code)
     end
   end)
+
+  -- LuaJIT 2.1 of 2022 never leaves such a loop in a finalizer, if it is compiled and its table is of another kind.
+  spec("a finalizer may iterate with pairs over what it likes, once compiled or not", function()
+    local path, remove = spawn.file [[
+local function count(t)
+  local n = 0
+  for _ in pairs(t) do n = n + 1 end
+  return n
+end
+for _ = 1, 500 do count {a = 1, b = 2, 3} end
+kept = newproxy(true)
+getmetatable(kept).__gc = function() print(count {a = 1, b = 2, 3}, count {"x"}, count {a = true}, count {}) end
+]]
+    local out, code = spawn.run(spawn.exe .. " " .. path, {timeout = 20})
+    remove()
+    assert.equal("3\t1\t1\t0\n", out)
+    assert.equal(0, code)
+  end)
 end)
 
 describe("host prompt", function()
