@@ -110,13 +110,7 @@ int atomo_comm_reduce(atomo_comm *c, atomo_tensor *t, int op, int root)
     ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_REDUCE, t->dtype, root << 2 | op, t->numel));
     bool here = c->rank == root;
     char *p = t->data;
-    FOR_PIECES(p, n, t)
-    {
-        MPI_Request request;
-        ATOMO_MPI(MPI_Ireduce, here ? MPI_IN_PLACE : (void *)p, here ? (void *)p : NULL, (int)n,
-                  atomo__mpi_type(t->dtype), mpi_op, root, c->mpi, &request);
-        ATOMO_TRY(atomo__comm_wait(1, &request));
-    }
+    FOR_PIECES(p, n, t) ATOMO_TRY(atomo__reduce(c, p, (int)n, atomo__mpi_type(t->dtype), mpi_op, root));
     double bytes = atomo__tensor_bytes(t);
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(t);

@@ -22,7 +22,8 @@ enum {
     TAG_GATHER = ATOMO_COMM_TAG_MAX + 1,
     TAG_ALLTOALLV = ATOMO_COMM_TAG_MAX + 2,
     TAG_RING = ATOMO_COMM_TAG_MAX + 3,
-    TAG_PIECES = ATOMO_COMM_TAG_MAX + 4, /* .. + PIECES_TAGS - 1 on `control`: later pieces of messages (request.c) */
+    TAG_REDUCE = ATOMO_COMM_TAG_MAX + 4,
+    TAG_PIECES = ATOMO_COMM_TAG_MAX + 5, /* .. + PIECES_TAGS - 1 on `control`: later pieces of messages (request.c) */
     PIECES_TAGS = 512
 }; /* MPI guarantees tags up to 32767 */
 
@@ -108,6 +109,8 @@ int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers,
 
 /* All-reduce of `count` elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
+/* The same on rank root, in place there; on the others data is unchanged. */
+int atomo__reduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op, int root);
 /* Sum of f32 in place. data consists of `grains` grains of grain[i] elements, `count` together. The bits of a grain do
  * not depend on the others. */
 int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const double *grain, int grains);
