@@ -152,7 +152,10 @@ build_preset() {
   (cd "$root" && cmake --preset "$preset" -B "$root/$dir" $fresh "$@") >"$log" 2>&1 || { tail -n 30 "$log" >&2; return 1; }
   grep -E '^-- atomo: ' "$log" || true
   say "building $dir on $(cores) cores"
-  (cd "$root" && cmake --build "$root/$dir" -j "$(cores)" --target "$target") >>"$log" 2>&1 || { tail -n 40 "$log" >&2; return 1; }
+  (cd "$root" && cmake --build "$root/$dir" -j "$(cores)" --target "$target") >>"$log" 2>&1 || {
+    { grep -E -A 4 'error:|undefined reference' "$log" || tail -n 40 "$log"; } | head -n 60 >&2 # others built on after it
+    return 1
+  }
 }
 
 # ---- MPI ------------------------------------------------------------------------------------------------------------

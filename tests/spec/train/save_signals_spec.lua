@@ -97,7 +97,7 @@ describe("a signal to a run that does not save", function()
       local out, got, seconds = spawn.signalled(("mpirun --oversubscribe -n 2 %s %s %s none"):format(spawn.exe, job,
         up), up, {signal})
       assert.equal(code, got, out)
-      assert.truthy(out:find("MPI_ABORT was invoked", 1, true), out)
+      assert.truthy(out:find "rank [01] of 2", out) -- its own words: those of mpirun are lost at times
       assert.is_true(spawn.in_time(seconds, 2), seconds)
     end
   end, true)
