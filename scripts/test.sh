@@ -361,16 +361,21 @@ tsan_suite() { # NAME
 step_fuzz() {
   if ! have clang; then skip fuzz "clang is not installed"; return 0; fi
   if ! build_preset fuzz build/fuzz fuzz; then step_failed=1; return 0; fi
+  names=
   for program in "$root"/build/fuzz/tests/fuzz_*; do
-    if [ ! -x "$program" ] || [ -d "$program" ]; then continue; fi
-    name=${program##*/}
-    kept=$root/tests/fuzz/corpus/${name#fuzz_} new=$root/build/fuzz/corpus/$name
-    mkdir -p "$new"
-    [ -d "$kept" ] || kept=
-    check "$name, $fuzz_seconds s" $((fuzz_seconds + 120)) env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$program" -max_total_time="$fuzz_seconds" \
-      -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$name-" "$new" ${kept:+"$kept"}
-    sed -n 's/^stat::number_of_executed_units: */    executions: /p' "$log"
+    if [ -x "$program" ] && [ ! -d "$program" ]; then names="$names ${program##*/}"; fi
   done
+  # shellcheck disable=SC2086
+  pool fuzz_suite $names
+}
+
+fuzz_suite() { # NAME
+  kept=$root/tests/fuzz/corpus/${1#fuzz_} new=$root/build/fuzz/corpus/$1
+  mkdir -p "$new"
+  [ -d "$kept" ] || kept=
+  check "$1, $fuzz_seconds s" $((fuzz_seconds + 120)) env ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "$root/build/fuzz/tests/$1" -max_total_time="$fuzz_seconds" \
+    -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$logs/$1-" "$new" ${kept:+"$kept"}
+  sed -n 's/^stat::number_of_executed_units: */    executions: /p' "$log"
 }
 
 has_specs() {

@@ -99,11 +99,12 @@ describe("a run stopped within an epoch and resumed ends with the same bits", fu
   for turn, o in ipairs(matrix.topologies) do
     it("by " .. matrix.name(o, "all compressors"), function()
       for k, compress in ipairs(compressors_of(turn)) do
-        if matrix.possible(o, compress) then
+        -- Half of the pairs on 1 and 3 ranks, the others on 2 and 4.
+        if matrix.possible(o, compress) and (k + turn + world.size) % 2 == 0 then
           -- Overlap in turns: tests/mpi/exchange/exchange_state_spec.lua has both.
-          local ex = {compress = compress, overlap = (k + turn) % 2 == 0}
+          local ex = {compress = compress, overlap = math.floor((k + turn) / 2) % 2 == 0}
           for key, value in pairs(o) do ex[key] = value end
-          resumes({exchange = ex}, {k % 2 == 0 and 3 or 5}, matrix.name(o, compress))
+          resumes({exchange = ex}, {k % 3 == 0 and 3 or 5}, matrix.name(o, compress))
         end
       end
     end)
