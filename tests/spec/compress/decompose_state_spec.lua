@@ -221,7 +221,7 @@ describe("verify passes", function()
     "integer_rows:ratio=3,bits=4"} do
     it(text, function()
       declare("integer_rows")
-      local report = atomo.verify(text, {shape = {12, 15}, draws = 300})
+      local report = atomo.verify(text, {shape = {12, 15}, draws = 100})
       assert.is_true(report.pass, tostring(report))
     end)
   end

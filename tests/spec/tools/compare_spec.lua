@@ -1,4 +1,5 @@
 -- Compressors side by side: what is measured, what is drawn, and the script as a person runs it.
+-- test: slow
 local atomo = require "atomo"
 local compare = require "atomo.tools.compare"
 local plot = require "atomo.tools.plot"
