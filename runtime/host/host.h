@@ -39,6 +39,7 @@ int host_pcall(lua_State *L, int nargs, int nresults); /* lua_pcall with that ha
 void host_last_word(const char *text); /* prints the error's text to stderr, with a frame if there are several ranks */
 /* Flushes standard output; returns false, with a line on stderr, if this or an earlier write to it failed. */
 bool host_output_is_whole(void);
+void host_close(lua_State *L);  /* runs the finalizers of all objects and frees the state; in a finalizer: nothing */
 void host_leave(int code);      /* ends MPI (code 0) or aborts the job (other codes), then ends the process */
 int host_os_exit(lua_State *L); /* os.exit */
 

@@ -308,11 +308,6 @@ int main(int argc, char **argv)
     }
     host_signals_script(NULL);
     int code = host_signal_code(p.status ? HOST_SCRIPT_ERROR : HOST_OK);
-    if (code == 0) { /* not after an error: finalizers could use objects in a bad state */
-        atomo_keep_objects();
-        /* In a finalizer LuaJIT 2.1 of 2022 never leaves a compiled loop over pairs() whose table is of another kind. */
-        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
-        lua_close(L);
-    }
+    if (code == 0) host_close(L); /* not after an error: finalizers could use objects in a bad state */
     host_leave(host_signal_code(code));
 }

@@ -152,6 +152,32 @@ describe("host errors", function()
     end
   end)
 
+  spec("os.exit(code, true) runs the finalizers first, once, unless in one", function()
+    local path, remove = spawn.file [[
+kept = newproxy(true)
+getmetatable(kept).__gc = function()
+  print "finalizer"
+  if arg[1] == "again" then os.exit(4, true) end
+end
+if arg[1] == "coroutine" then coroutine.wrap(function() pcall(os.exit, 3, true) end)() end
+if arg[1] == "finalizer" then
+  local dead = newproxy(true)
+  getmetatable(dead).__gc = function() os.exit(6, true) end
+  dead = nil
+  collectgarbage()
+end
+os.exit(true, arg[1] ~= "open")
+]]
+    for mode, want in pairs {
+      plain = {"finalizer\n", 0}, coroutine = {"finalizer\n", 3}, again = {"finalizer\n", 4}, open = {"", 0},
+      finalizer = {"", 6},
+    } do
+      local out, code = spawn.run(("%s %s %s"):format(spawn.exe, path, mode), {timeout = 20})
+      assert.same(want, {out, code}, mode)
+    end
+    remove()
+  end)
+
   -- LuaJIT 2.1 of 2022 never leaves such a loop in a finalizer, if it is compiled and its table is of another kind.
   spec("a finalizer may iterate with pairs over what it likes, once compiled or not", function()
     local path, remove = spawn.file [[
