@@ -155,8 +155,6 @@ static bool incomplete(lua_State *L, int status)
            strcmp(message + n - (sizeof end - 1), end) == 0;
 }
 
-static bool leads_with_nil; /* the statement compiled last returns nil before its values */
-
 /* Compiles `head` and then `text`; pushes the function or the error message, and returns a Lua status. */
 static int load_after(lua_State *L, const char *head, const char *text)
 {
@@ -169,15 +167,15 @@ static int load_after(lua_State *L, const char *head, const char *text)
 }
 
 /* Compiles the text at index 1 as an expression, or if that fails as statements. Pushes the function or the error
- * message and returns a Lua status. With a nil before it, a call is no tail call: the line keeps its place in errors.
- */
-static int compile(lua_State *L)
+ * message and returns a Lua status. The function of an expression returns a nil before its values, *leads_with_nil: so
+ * a call is no tail call, and the line keeps its place in errors. */
+static int compile(lua_State *L, bool *leads_with_nil)
 {
     const char *text = lua_tostring(L, 1), *value = *text == '=' ? text + 1 : text;
-    leads_with_nil = false;
+    *leads_with_nil = false;
     int status = load_after(L, "return ", value);
     if (status == 0 && load_after(L, "return nil, ", value) == 0) {
-        leads_with_nil = true;
+        *leads_with_nil = true;
         lua_remove(L, -2);
     } else if (status == 0) {
         lua_pop(L, 1); /* there is no value: an empty line */
@@ -188,8 +186,8 @@ static int compile(lua_State *L)
 }
 
 /* Reads a complete statement and compiles it. Returns 0 with a function on the stack, a Lua status with a message on
- * the stack, or -1 at the end of input. */
-static int read_statement(lua_State *L)
+ * the stack, or -1 at the end of input. leads_with_nil: see compile. */
+static int read_statement(lua_State *L, bool *leads_with_nil)
 {
     lua_settop(L, 0);
     host_interrupt_forget();
@@ -210,7 +208,7 @@ static int read_statement(lua_State *L)
             lua_replace(L, 1);
         }
         free(line);
-        int status = compile(L);
+        int status = compile(L, leads_with_nil);
         if (!incomplete(L, status)) return status;
         lua_settop(L, 1);
     }
@@ -250,8 +248,8 @@ static void define_globals(lua_State *L)
 }
 
 /* Runs the function at the top of the stack, which is the only one left on it; returns a Lua status with its values or
- * the error's text on the stack. */
-static int run_statement(lua_State *L)
+ * the error's text on the stack. leads_with_nil: drops the first value (see compile). */
+static int run_statement(lua_State *L, bool leads_with_nil)
 {
     lua_replace(L, 1);
     lua_settop(L, 1);
@@ -272,8 +270,9 @@ static void print_error(lua_State *L)
 /* Reads statements and runs them, in one process. */
 static void run_alone(lua_State *L)
 {
-    for (int status; (status = read_statement(L)) != -1;) {
-        if (status == 0) status = run_statement(L);
+    bool leads_with_nil;
+    for (int status; (status = read_statement(L, &leads_with_nil)) != -1;) {
+        if (status == 0) status = run_statement(L, leads_with_nil);
         if (status) {
             print_error(L);
             if (host_was_terminated()) break;
@@ -287,7 +286,8 @@ static void run_alone(lua_State *L)
  * Returns whether that succeeded. [collective] */
 static bool share_statement(lua_State *L, bool reads)
 {
-    for (int status; reads && (status = read_statement(L)) != 0; print_error(L)) {
+    bool ignored; /* rank 0 compiles the text again, as every rank does */
+    for (int status; reads && (status = read_statement(L, &ignored)) != 0; print_error(L)) {
         if (status != -1) continue;
         lua_settop(L, 0);
         lua_pushnil(L);
@@ -305,8 +305,9 @@ static bool share_statement(lua_State *L, bool reads)
 static void run_together(lua_State *L, bool reads)
 {
     while (share_statement(L, reads) && lua_isstring(L, 1) && !host_was_terminated()) {
-        int status = compile(L);
-        if (status == 0) status = run_statement(L);
+        bool leads_with_nil;
+        int status = compile(L, &leads_with_nil);
+        if (status == 0) status = run_statement(L, leads_with_nil);
         if (status == 0 && reads) print_values(L);
         push_prompt(L, "report");
         if (status)
