@@ -1,10 +1,36 @@
---- Learns the merges of a byte-pair encoding [Sennrich et al. 2016] from a text (stage 1): again and again, the pair of
--- neighbouring tokens that occurs most often becomes a token. Pairs are counted once; a merge then changes only the
--- counts of the words that contain it. A heap has the pairs by count; entries whose count has changed are corrected
--- when they reach its top.
+--- The merges of a byte-pair encoding [Sennrich et al. 2016] (stage 1): learns them from a text, and applies one to a
+-- list of ids. Learning makes a token of the pair of neighbours that occurs most often, again and again. Pairs are
+-- counted once; a merge then changes only the counts of the words that contain it. A heap has the pairs by count;
+-- entries whose count has changed are corrected when they reach its top.
 local pretokens = require "atomo.data.pretokens"
 
-local BASE = 2 ^ 21 -- more than the ids that there can be: a pair is the number a * BASE + b
+local M = {}
+
+local BASE = 2 ^ 21 -- more than the ids that there can be
+
+--- Returns the number that stands for the pair of ids a, b.
+---@param a integer
+---@param b integer
+---@return integer
+function M.pair_of(a, b) return a * BASE + b end
+
+--- Replaces every pair a, b in a list of ids by id, from the left.
+---@param ids integer[]
+---@param a integer
+---@param b integer
+---@param id integer
+function M.apply(ids, a, b, id)
+  local to, i, n = 0, 1, #ids
+  while i <= n do
+    to = to + 1
+    if ids[i] == a and ids[i + 1] == b then
+      ids[to], i = id, i + 2
+    else
+      ids[to], i = ids[i], i + 1
+    end
+  end
+  for k = to + 1, n do ids[k] = nil end
+end
 
 -- ---- heap of pairs: the largest count first, then the smallest pair ------------------------------------------------
 
@@ -60,7 +86,7 @@ local function add_pairs(counts, where, word, times, new, id)
   local ids = word.ids
   for i = 1, #ids - 1 do
     local a, b = ids[i], ids[i + 1]
-    local pair = a * BASE + b
+    local pair = M.pair_of(a, b)
     counts[pair] = (counts[pair] or 0) + times
     if new and (not id or a == id or b == id) then
       local holders = where[pair]
@@ -72,21 +98,6 @@ local function add_pairs(counts, where, word, times, new, id)
       new[pair] = true
     end
   end
-end
-
---- Replaces the pair a, b by id in a word.
-local function replace(word, a, b, id)
-  local ids, to, n = word.ids, 0, #word.ids
-  local i = 1
-  while i <= n do
-    to = to + 1
-    if ids[i] == a and ids[i + 1] == b then
-      ids[to], i = id, i + 2
-    else
-      ids[to], i = ids[i], i + 1
-    end
-  end
-  for k = to + 1, n do ids[k] = nil end
 end
 
 local function occurs(ids, a, b)
@@ -117,7 +128,7 @@ end
 ---@param bytes string
 ---@param id_of_byte table<integer, integer>
 ---@param add fun(a: integer, b: integer): integer|nil
-return function(bytes, id_of_byte, add)
+function M.learn(bytes, id_of_byte, add)
   local counts, where, heap, new = {}, {}, {}, {}
   for _, word in ipairs(words_of(bytes, id_of_byte)) do add_pairs(counts, where, word, word.count, new) end
   push_new(heap, counts, new)
@@ -131,7 +142,7 @@ return function(bytes, id_of_byte, add)
     for _, word in ipairs(where[pair]) do
       if occurs(word.ids, a, b) then
         add_pairs(counts, where, word, -word.count)
-        replace(word, a, b, id)
+        M.apply(word.ids, a, b, id)
         add_pairs(counts, where, word, word.count, new, id)
       end
     end
@@ -139,3 +150,5 @@ return function(bytes, id_of_byte, add)
     push_new(heap, counts, new)
   end
 end
+
+return M

@@ -11,7 +11,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local files = require "atomo.core.files"
-local learn = require "atomo.data.merges"
+local merges = require "atomo.data.merges"
 local number = require "atomo.core.number"
 local pretokens = require "atomo.data.pretokens"
 local strict_fields = require "atomo.core.fields"
@@ -19,7 +19,7 @@ local ffi, raise = f.ffi, f.raise
 
 local M = {}
 
-local BASE, MOST = 2 ^ 21, 2 ^ 20 -- a pair of ids is the number a * BASE + b; most ids
+local MOST = 2 ^ 20 -- ids
 local END = "<|endoftext|>"
 
 -- ---- bytes as characters -------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ local function add(self, a, b)
     self.strings[id + 1], self.id[bytes] = bytes, id
   end
   self.merges[#self.merges + 1] = {a, b}
-  self.rank[a * BASE + b] = #self.merges
+  self.rank[merges.pair_of(a, b)] = #self.merges
   return id
 end
 
@@ -103,7 +103,7 @@ function M.train_vocabulary(bytes, size)
   if type(bytes) ~= "string" then raise(("train_vocabulary: text is a %s, expected a string"):format(type(bytes))) end
   size = number.expect_whole(size, "train_vocabulary: size", 257, MOST)
   local self = new "vocabulary"
-  learn(bytes, id_of_byte, function(a, b)
+  merges.learn(bytes, id_of_byte, function(a, b)
     if #self.strings + 1 >= size then return nil end
     return add(self, a, b)
   end)
@@ -133,7 +133,7 @@ function M.vocabulary(path)
       local a, b = as_bytes(left), as_bytes(right)
       local x, y = a and self.id[a], b and self.id[b]
       if not (x and y) then wrong(("'%s' is neither a byte nor made by a line above"):format(x and right or left)) end
-      if self.rank[x * BASE + y] then wrong(("'%s' is a second time here"):format(content)) end
+      if self.rank[merges.pair_of(x, y)] then wrong(("'%s' is a second time here"):format(content)) end
       if #self.strings + 1 >= MOST then wrong(("more than %d tokens"):format(MOST)) end
       add(self, x, y)
     end
@@ -152,20 +152,15 @@ function Vocabulary:save(path)
   files.save("vocabulary", path, table.concat(lines, "\n") .. "\n")
 end
 
---- Merges the pair of the lowest rank in a list of ids, all its occurrences; returns whether there was one.
-local function merge_once(self, ids)
-  local best, pair_a, pair_b = math.huge, nil, nil
+--- Applies the first of the vocabulary's merges whose pair is in a list of ids; returns whether there was one.
+local function apply_first_merge(self, ids)
+  local best, a, b = math.huge, nil, nil
   for i = 1, #ids - 1 do
-    local rank = self.rank[ids[i] * BASE + ids[i + 1]]
-    if rank and rank < best then best, pair_a, pair_b = rank, ids[i], ids[i + 1] end
+    local rank = self.rank[merges.pair_of(ids[i], ids[i + 1])]
+    if rank and rank < best then best, a, b = rank, ids[i], ids[i + 1] end
   end
-  if not pair_a then return false end
-  local id, to, i, n = self.id[self.strings[pair_a + 1] .. self.strings[pair_b + 1]], 0, 1, #ids
-  while i <= n do
-    to = to + 1
-    if ids[i] == pair_a and ids[i + 1] == pair_b then ids[to], i = id, i + 2 else ids[to], i = ids[i], i + 1 end
-  end
-  for k = to + 1, n do ids[k] = nil end
+  if not a then return false end
+  merges.apply(ids, a, b, self.id[self.strings[a + 1] .. self.strings[b + 1]])
   return true
 end
 
@@ -175,7 +170,7 @@ local function ids_of(self, token)
   if not ids then
     ids = {}
     for i = 1, #token do ids[i] = id_of_byte[token:byte(i)] end
-    while merge_once(self, ids) do end
+    while apply_first_merge(self, ids) do end
     self.known[token] = ids
   end
   return ids
