@@ -93,15 +93,12 @@ local function run_round(layer)
   end)
 end
 
---- Returns the median of the rounds; nil for an algorithm that oneDNN does not have for this pass.
-local function of_rounds(list) return list[1] and median(list) end
-
---- Sets layer.times[pass] = {direct, winograd, own, winner, best, precision}: medians of the rounds, and oneDNN's
---- faster algorithm.
+--- Sets layer.times[pass] = {direct, winograd, own, winner, best, precision}: medians of the rounds (nil for an
+--- algorithm that oneDNN does not have for this pass), and oneDNN's faster algorithm.
 local function conclude(layer)
   layer.times = {}
   for pass, lists in pairs(layer.passes) do
-    local t = {direct = of_rounds(lists.direct), winograd = of_rounds(lists.winograd), own = of_rounds(lists.own),
+    local t = {direct = median(lists.direct), winograd = median(lists.winograd), own = median(lists.own),
       precision = precisions.name(lists.precision)}
     if t.direct or t.winograd then
       t.winner = (t.winograd or math.huge) < (t.direct or math.huge) and "winograd" or "direct"

@@ -78,7 +78,7 @@ function M.runs(path)
   end
   for _, r in ipairs(runs) do
     r.ms = {}
-    for key, list in pairs(r.lists) do r.ms[key] = #list > 0 and median(list) or nil end
+    for key, list in pairs(r.lists) do r.ms[key] = median(list) end
     r.bytes_out, r.ms.bytes = r.ms.bytes, nil
     r.lists = nil
   end

@@ -25,7 +25,7 @@ function M.time_to(row, accuracy, what)
     list[i] = p and p[what or "seconds"] or math.huge
     if p then reached = reached + 1 end
   end
-  return #list > 0 and median(list) or math.huge, reached
+  return median(list) or math.huge, reached
 end
 
 --- Returns the row that reaches an accuracy first, and its seconds; nil if none reaches it.

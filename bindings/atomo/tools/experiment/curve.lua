@@ -15,7 +15,7 @@ local M = {}
 ---@field points atomo.CurvePoint[]
 ---@field final number?     test accuracy at the end
 ---@field steps integer
----@field step_ms number    milliseconds of a step, median
+---@field step_ms number    milliseconds of a step, median; NaN without steps
 ---@field bytes_step number bytes that rank 0 sends per step
 ---@field dense_step number the same for dense gradients
 ---@field losses number[]   training loss by step
@@ -54,13 +54,14 @@ function M.read(events)
       c.final = e.test_accuracy
     end
   end
-  c.step_ms = median(times)
+  c.step_ms = median(times) or 0 / 0
   c.bytes_step, c.dense_step = bytes / math.max(c.steps, 1), dense / math.max(c.steps, 1)
   c.hidden = #hidden > 0 and M.mean(hidden) or nil
   return c
 end
 
---- Returns the median milliseconds of a step, without the first `warm` steps, in which buffers are allocated.
+--- Returns the median milliseconds of a step, without the first `warm` steps, in which buffers are allocated; nil if
+--- there are no further steps.
 function M.steady_ms(events, warm)
   local times, seen = {}, 0
   for _, e in ipairs(events) do
