@@ -3,7 +3,7 @@
 -- error is at most 1/512 of each change; later steps do not make up for it.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
-local C, check, ffi = f.C, f.check, f.ffi
+local C, check = f.C, f.check
 
 local M = {}
 
@@ -22,7 +22,8 @@ function M.change(part, update)
   return codes
 end
 
---- Allocates the codes that this rank receives. codes: those of its own parts, by their numbers in the plan.
+--- Allocates the codes that this rank receives, for this step only: between steps their memory serves activations and
+--- gradients. codes: those of its own parts, by their numbers in the plan.
 ---@param plan table  of shards.lua
 ---@param codes table<integer, atomo.Tensor>
 function M.prepare(plan, codes)
@@ -34,9 +35,8 @@ end
 ---@param plan table
 ---@param codes table<integer, atomo.Tensor>
 function M.exchange(comm, plan, codes)
-  local handles = ffi.new("atomo_tensor *[?]", plan.n)
-  for k = 1, plan.n do handles[k - 1] = codes[k].h end
-  check(C.atomo_comm_allgather_parts(comm.h, handles, plan.ranks, plan.n))
+  for k = 1, plan.n do plan.handles[k - 1] = codes[k].h end
+  check(C.atomo_comm_allgather_parts(comm.h, plan.handles, plan.ranks, plan.n))
   for k, part in ipairs(plan.parts) do
     local out = T.out()
     check(C.atomo_bf16_unpack(codes[k].h, part.h, out))
