@@ -277,19 +277,9 @@ function M.echo(opts)
       parts[#parts + 1] = ("--%s %s"):format(o[1], shell_words.word(shown(v)))
     end
   end
-  local lines, line = {}, "settings:"
-  for _, part in ipairs(parts) do
-    if #line + 1 + #part > 100 then
-      lines[#lines + 1] = line
-      line = "         "
-    end
-    line = line .. " " .. part
-  end
-  lines[#lines + 1] = line
-  if entry.sources[1] then
-    lines[#lines + 1] = "settings from: the command line, else " .. table.concat(entry.sources, ", else ")
-  end
-  return table.concat(lines, "\n")
+  local text = shown_help.settings_text(parts)
+  if not entry.sources[1] then return text end
+  return text .. "\nsettings from: the command line, else " .. table.concat(entry.sources, ", else ")
 end
 
 return M

@@ -11,10 +11,10 @@ local function shown(v)
   return type(v) == "number" and ("%.14g"):format(v) or tostring(v)
 end
 
---- Wraps text to lines of at most `width` columns; all except the first are indented.
-local function wrap(text, width, indent)
+--- Joins words by spaces to lines of at most `width` columns; all except the first are indented.
+local function join(words, width, indent)
   local lines, line = {}, ""
-  for word in text:gmatch "%S+" do
+  for _, word in ipairs(words) do
     if #line > 0 and #line + 1 + #word > width then
       lines[#lines + 1] = line
       line = word
@@ -25,6 +25,17 @@ local function wrap(text, width, indent)
   lines[#lines + 1] = line
   return table.concat(lines, "\n" .. (" "):rep(indent))
 end
+
+local function wrap(text, width, indent)
+  local words = {}
+  for word in text:gmatch "%S+" do words[#words + 1] = word end
+  return join(words, width, indent)
+end
+
+--- Returns "settings: ..." in lines of 100 columns, with no line break inside a setting.
+---@param settings string[]
+---@return string
+local function settings_text(settings) return "settings: " .. join(settings, 90, 10) end
 
 local metavars = {int = "N", number = "X", string = "TEXT", list = "A,B,...", choice = "NAME"}
 
@@ -90,4 +101,4 @@ local function help(spec)
   return table.concat(lines, "\n")
 end
 
-return {help = help, shown = shown, option_head = option_head, option_help = option_help}
+return {help = help, shown = shown, settings_text = settings_text, option_head = option_head, option_help = option_help}

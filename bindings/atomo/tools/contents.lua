@@ -7,6 +7,7 @@ local manifest = require "atomo.train.checkpoint.manifest"
 local npy = require "atomo.tensor.npy"
 local runs = require "atomo.tools.runs"
 local safetensors = require "atomo.tensor.safetensors"
+local settings_text = require("atomo.tools.cli_help").settings_text
 local torch_file = require "atomo.nn.torch.file"
 local raise = require("atomo.ffi").raise
 
@@ -84,22 +85,17 @@ local function bytes_of(body)
   return sum
 end
 
---- Adds a checkpoint's settings to lines, as many to a line as fit; not the layers, which a resumed run compares.
-local function add_settings(lines, identity)
-  local line = "settings:"
+--- Returns a checkpoint's settings, without the layers, which a resumed run compares.
+local function settings_of(identity)
+  local list = {}
   for _, name in ipairs(sorted_keys(identity)) do
     local text = tonumber(identity[name]) and ("%.10g"):format(identity[name]) or identity[name]
     if text ~= "" and text ~= "nil" and not name:find(":", 1, true) and not name:find "^version" and
       not name:find "^layer '" and not name:find "^loss '" then
-      local part = ("%s=%s"):format(name:gsub(" ", "_"), text)
-      if #line + 1 + #part > 100 then
-        lines[#lines + 1] = line
-        line = "         "
-      end
-      line = line .. " " .. part
+      list[#list + 1] = ("%s=%s"):format(name:gsub(" ", "_"), text)
     end
   end
-  lines[#lines + 1] = line
+  return list
 end
 
 local function of_checkpoint(lines, folder, only)
@@ -113,7 +109,7 @@ local function of_checkpoint(lines, folder, only)
     lines[#lines + 1] = ("images: %s high x wide x channels, %s classes"):format(table.concat(shape, " x "),
       tostring(body.inputs.classes or "?"))
   end
-  if next(identity) then add_settings(lines, identity) end
+  if next(identity) then lines[#lines + 1] = settings_text(settings_of(identity)) end
   local rows = {{"file", "size", "checksum"}}
   for _, entry in ipairs(body.files) do
     rows[#rows + 1] = {entry.name, log.bytes(entry.bytes), manifest.problem(folder, entry) or "sound"}
