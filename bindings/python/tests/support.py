@@ -80,6 +80,13 @@ class Case(unittest.TestCase):
             self.assertEqual(result[0], "ok", f"rank {rank}: {result[-1]}")
         return [result[1] for result in results]
 
+    def raised(self, size, words, function, *arguments):
+        """Every rank must raise, with these words in its text."""
+        for rank, result in enumerate(processes(size, function, *arguments)):
+            self.assertEqual(result[0], "raised", f"rank {rank} raised nothing")
+            for word in words:
+                self.assertIn(word, result[2], f"rank {rank}")
+
     @contextlib.contextmanager
     def refuses(self, kind, *words):
         """The block must raise `kind`, with these words in its text."""

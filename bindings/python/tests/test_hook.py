@@ -48,22 +48,28 @@ def exact(rank, size, seeds, channels_last=False):
     return models.gradients(model)
 
 
+def three_steps(rank, what, model, parallel, state):
+    """Trains three steps; returns what went wrong, as texts that begin with `what`."""
+    optimizer = torch.optim.SGD(parallel.parameters(), 0.01, momentum=0.9)
+    for step in range(3):
+        optimizer.zero_grad()
+        models.backward(parallel, 100 * step + rank)
+        optimizer.step()
+    wrong = []
+    if not same_everywhere(model.parameters()) or state.step != 3:
+        wrong.append(f"{what}: replicas differ, or {state.step} steps of 3")
+    if any(not torch.isfinite(p).all() for p in model.parameters()):
+        wrong.append(f"{what}: not finite")
+    return wrong
+
+
 def matrix(rank, size, options, specs):
     """Trains some steps with every option and compressor; returns what went wrong."""
     wrong = []
     for k, (name, ddp) in enumerate(options):
         for j, spec in enumerate(specs):
             channels_last = (k + j) % 2 == 1
-            model, parallel, state = wrapped(spec, channels_last, ddp=ddp)
-            optimizer = torch.optim.SGD(parallel.parameters(), 0.01, momentum=0.9)
-            for step in range(3):
-                optimizer.zero_grad()
-                models.backward(parallel, 100 * step + rank)
-                optimizer.step()
-            if not same_everywhere(model.parameters()) or state.step != 3:
-                wrong.append(f"{name}, {spec}: replicas differ, or {state.step} steps of 3")
-            if any(not torch.isfinite(p).all() for p in model.parameters()):
-                wrong.append(f"{name}, {spec}: not finite")
+            wrong += three_steps(rank, f"{name}, {spec}", *wrapped(spec, channels_last, ddp=ddp))
     return wrong
 
 

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 import atomo
 import atomo.torch
 from tests import models
-from tests.test_hook import OPTIONS, Scale, exact, means, same_bits, same_everywhere, wrapped
-from tests.test_hook_errors import poison
+from tests.test_hook import OPTIONS, Scale, exact, means, same_bits, same_everywhere, three_steps, wrapped
+from tests.test_hook_errors import with_and_without_skip
 from tests.test_hook_state import resumed
 
 KINDS = ("sharded", "nodes", "nodes, sharded")
@@ -32,16 +32,8 @@ def trained(rank, size, kinds, specs):
     for k, kind in enumerate(kinds):
         for j, spec in enumerate(specs):
             ddp = list(OPTIONS.values())[(k + j) % len(OPTIONS)]
-            model, parallel, state = wrapped(spec, (k + j) % 2 == 1, topology(kind, rank), ddp)
-            optimizer = torch.optim.SGD(parallel.parameters(), 0.01, momentum=0.9)
-            for step in range(3):
-                optimizer.zero_grad()
-                models.backward(parallel, 100 * step + rank)
-                optimizer.step()
-            if not same_everywhere(model.parameters()) or state.step != 3:
-                wrong.append(f"{kind}, {spec}: replicas differ, or {state.step} steps of 3")
-            if any(not torch.isfinite(p).all() for p in model.parameters()):
-                wrong.append(f"{kind}, {spec}: not finite")
+            made = wrapped(spec, (k + j) % 2 == 1, topology(kind, rank), ddp)
+            wrong += three_steps(rank, f"{kind}, {spec}", *made)
     return wrong
 
 
@@ -82,24 +74,8 @@ def traffic(rank, size, kind, spec="taps:ratio=4"):
 
 
 def nonfinite(rank, size, kind, policy):
-    """abort: raises. skip: a skipped step leaves no trace in the next one."""
-    def train(poisoned):
-        model, parallel, state = wrapped("auto:ratio=8,ef=true", state={"nonfinite": policy, **topology(kind, rank)})
-        models.backward(parallel, rank)
-        models.backward(parallel, 5 + rank)
-        if poisoned:
-            parallel.zero_grad()
-            handle = poison(model, rank, value=float("inf"))
-            models.backward(parallel, 6 + rank)
-            handle.remove()
-            assert state.skipped == 1 and all(not g.any() for g in models.gradients(model).values())
-        state.step = 3  # the key of the draws
-        parallel.zero_grad()
-        model.norm.reset_running_stats()
-        models.backward(parallel, 7 + rank)
-        return models.gradients(model)
-    without, after = train(False), train(True)
-    return [n for n in without if not torch.equal(without[n], after[n])]
+    """abort: raises. skip: returns the names of the gradients that the skipped step has changed."""
+    return with_and_without_skip(rank, "auto:ratio=8,ef=true", {"nonfinite": policy, **topology(kind, rank)})[0]
 
 
 def leaves(rank, size, kind):
@@ -189,12 +165,6 @@ class Topologies(Case):
         for spec in ("taps:ratio=8,ef=true", "powersgd:ef=true"):
             for differing, step in self.ranks(2, resumed, spec, "dict", {"topology": "sharded"}):
                 self.assertEqual((differing, step), ([], 4))
-
-    def raised(self, size, words, function, *arguments):
-        for rank, result in enumerate(processes(size, function, *arguments)):
-            self.assertEqual(result[0], "raised", f"rank {rank} raised nothing")
-            for word in words:
-                self.assertIn(word, result[2], f"rank {rank}")
 
     def test_nonfinite(self):
         for kind, who in (("sharded", "rank 1: "), ("nodes", "rank 0 for its node: ")):
