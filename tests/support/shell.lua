@@ -1,16 +1,8 @@
 --- Files of text, and commands under a time limit.
 local clock = require "atomo.ffi".C.atomo_time
-local M = {}
+local system = require "atomo.tools.system"
 
-M.quote = require("atomo.core.shell_words").quote
-
---- Returns a file's bytes, or nil if it cannot be read.
-function M.read(path)
-  local file = io.open(path, "rb")
-  local text = file and file:read "*a"
-  if file then file:close() end
-  return text
-end
+local M = {quote = system.quote, read = system.read}
 
 --- Writes a file; raises if it cannot be written.
 function M.write(path, text)

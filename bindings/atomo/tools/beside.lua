@@ -8,7 +8,7 @@
 -- times of the same round; the result is the median.
 local raise = require("atomo.ffi").raise
 local median = require "atomo.core.median"
-local probe = require "atomo.tools.doctor.probe"
+local system = require "atomo.tools.system"
 
 local Beside = {}
 Beside.__index = Beside
@@ -18,7 +18,7 @@ Beside.__index = Beside
 ---@param command string
 ---@return number seconds
 local function run(command)
-  local out, code = probe.run("(" .. command .. "\n)")
+  local out, code = system.run("(" .. command .. "\n)")
   if code ~= 0 then raise(("beside: `%s` failed with exit code %d:\n%s"):format(command, code, out)) end
   local ms
   for number in out:gmatch "median%s+([%d.]+)%s*ms" do ms = tonumber(number) end

@@ -1,7 +1,7 @@
 --- The options of all scripts, for completion and manual pages: what each passes to cli.parse.
 local cli = require "atomo.tools.cli"
-local probe = require "atomo.tools.doctor.probe"
 local scripts_folder = require "atomo.tools.scripts_folder"
+local system = require "atomo.tools.system"
 
 --- Runs fn until it calls cli.parse; returns the declaration passed to it, or nil and the reason if fn fails before.
 local function declaration_of(fn)
@@ -20,10 +20,10 @@ end
 return function()
   local list = {{name = "doctor", spec = declaration_of(function() require "atomo.tools.doctor" {} end)}}
   local folder = scripts_folder.find()
-  local names = folder and probe.run("ls " .. probe.quote(folder)) or ""
+  local names = folder and system.run("ls " .. system.quote(folder)) or ""
   for name in names:gmatch "([%w_]+%.lua)\n" do
     local path = folder .. "/" .. name
-    if probe.read(path):find("cli.parse", 1, true) then
+    if system.read(path):find("cli.parse", 1, true) then
       local spec, why = declaration_of(assert(loadfile(path)))
       if spec then
         list[#list + 1] = {name = name, spec = spec}

@@ -4,8 +4,8 @@
 local cli_help = require "atomo.tools.cli_help"
 local declarations = require "atomo.tools.declarations"
 local files = require "atomo.core.files"
-local probe = require "atomo.tools.doctor.probe"
 local roff = require "atomo.tools.roff"
+local system = require "atomo.tools.system"
 local version = require("atomo.core.version").versions().atomo
 
 local EXIT = [[
@@ -93,7 +93,7 @@ return function(program, folder)
       list[#list + 1] = name
     end
   end
-  local help = probe.run(probe.quote(program) .. " --help")
+  local help = system.run(system.quote(program) .. " --help")
   files.save("manual", folder .. "/atomo-lua.1", main_page(help, list))
   table.insert(list, 1, "atomo-lua")
   return list

@@ -1,5 +1,5 @@
 --- The folder of the scripts beside these modules, in the source tree or installed.
-local probe = require "atomo.tools.doctor.probe"
+local system = require "atomo.tools.system"
 
 local M = {}
 
@@ -8,7 +8,7 @@ local M = {}
 function M.find()
   local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
   for _, folder in ipairs {here .. "/../../../scripts", here .. "/../../../../atomo/scripts"} do
-    if probe.read(folder .. "/train_cifar.lua") then return folder end
+    if system.read(folder .. "/train_cifar.lua") then return folder end
   end
 end
 
@@ -17,7 +17,7 @@ end
 ---@return string
 function M.shown()
   local folder = M.find()
-  return folder and (probe.run("cd -P " .. probe.quote(folder) .. " && pwd -P"):gsub("\n$", "")) or "scripts"
+  return folder and (system.run("cd -P " .. system.quote(folder) .. " && pwd -P"):gsub("\n$", "")) or "scripts"
 end
 
 return M

@@ -1,8 +1,8 @@
 --- `atomo-lua new KIND NAME`: copies a file of scripts/templates to NAME.lua, in which NAME stands for the new name.
 local files = require "atomo.core.files"
-local probe = require "atomo.tools.doctor.probe"
 local scripts_folder = require "atomo.tools.scripts_folder"
 local suggest = require "atomo.core.suggest"
+local system = require "atomo.tools.system"
 
 local KINDS = {"basis", "model", "train"}
 
@@ -46,11 +46,11 @@ return function(args)
   end
   local path, folder = name .. ".lua", scripts_folder.find()
   if not folder then error("atomo-lua new: its templates are not installed", 0) end
-  if probe.read(path) then
+  if system.read(path) then
     io.stderr:write(("atomo-lua new: %s is there already; choose another name, or move it away\n"):format(path))
     return 1
   end
-  local text = probe.read(("%s/templates/%s.lua"):format(folder, kind)):gsub("%f[%w_]NAME%f[^%w_]", name)
+  local text = system.read(("%s/templates/%s.lua"):format(folder, kind)):gsub("%f[%w_]NAME%f[^%w_]", name)
   files.save("atomo-lua new", path, text)
   files.say(("%s is written. Next:"):format(path))
   local scripts = scripts_folder.shown()

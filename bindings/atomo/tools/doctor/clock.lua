@@ -1,6 +1,6 @@
 --- `atomo-lua doctor`: the clocks. Times are measured by the monotonic clock, files are dated by the system's.
 local C = require("atomo.ffi").C
-local probe = require "atomo.tools.doctor.probe"
+local system = require "atomo.tools.system"
 
 local SLOW_READ = 1e-6  -- seconds; a step reads the clock some hundred times
 local EARLIEST = os.time {year = 2024, month = 1, day = 1}
@@ -16,7 +16,7 @@ end
 return {
   check = function(findings)
     local seconds = reading_time()
-    local source = (probe.read "/sys/devices/system/clocksource/clocksource0/current_clocksource" or ""):match "%S+"
+    local source = (system.read "/sys/devices/system/clocksource/clocksource0/current_clocksource" or ""):match "%S+"
     local text = ("%.0f ns a reading%s"):format(seconds * 1e9, source and ", source " .. source or "")
     if seconds > SLOW_READ and source and source ~= "tsc" then
       findings:note("clock", text, "slow: boot the kernel with clocksource=tsc if the machine's TSC is stable")

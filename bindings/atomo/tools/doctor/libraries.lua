@@ -1,6 +1,6 @@
 --- `atomo-lua doctor`: the libraries that the runtime uses, and this build of it.
 local f = require "atomo.ffi"
-local probe = require "atomo.tools.doctor.probe"
+local system = require "atomo.tools.system"
 local C, ffi = f.C, f.ffi
 
 local function info(key)
@@ -52,8 +52,8 @@ end
 --- Names the commit of the source tree that the modules lie in. The program may have been built from another one.
 local function check_sources(findings)
   local folder = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
-  if not probe.find "git" then return findings:skip("source tree", "git is missing") end
-  local out, code = probe.run(("git -C %s describe --always --dirty"):format(probe.quote(folder)))
+  if not system.find "git" then return findings:skip("source tree", "git is missing") end
+  local out, code = system.run(("git -C %s describe --always --dirty"):format(system.quote(folder)))
   if code ~= 0 then return findings:skip("source tree", "the modules are not in a git repository") end
   findings:ok("source tree", "commit " .. out:match "[^\n]*")
 end

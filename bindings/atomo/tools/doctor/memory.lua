@@ -1,6 +1,6 @@
 --- `atomo-lua doctor`: memory, shared memory, and the folder of temporary files.
-local probe = require "atomo.tools.doctor.probe"
 local f = require "atomo.ffi"
+local system = require "atomo.tools.system"
 local ffi = f.ffi
 ffi.cdef [[int atomo_doctor_getpid(void) __asm__("getpid");]]
 
@@ -9,14 +9,14 @@ local MPI_SPACE = 64e6      -- bytes that Open MPI 4.1 needs in /dev/shm and TMP
 local LONG_PATH = 64        -- bytes; a Unix socket's path has at most 107 (Linux) or 103, and session folders need 40
 
 local function check_memory(findings)
-  local text = probe.read "/proc/meminfo" or ""
+  local text = system.read "/proc/meminfo" or ""
   local total, free = text:match "MemTotal:%s*(%d+)", text:match "MemAvailable:%s*(%d+)"
   if not (total and free) then return findings:skip("memory", "no /proc/meminfo here") end
   total, free = tonumber(total) * 1024, tonumber(free) * 1024
-  local limit = probe.number "/sys/fs/cgroup/memory.max"
-  local shown = ("%s of %s available"):format(probe.size(free), probe.size(total))
+  local limit = system.number "/sys/fs/cgroup/memory.max"
+  local shown = ("%s of %s available"):format(system.size(free), system.size(total))
   if limit and limit < total then
-    shown = ("%s, a control group allows %s"):format(shown, probe.size(limit))
+    shown = ("%s, a control group allows %s"):format(shown, system.size(limit))
     free = math.min(free, limit)
   end
   if free < LITTLE_MEMORY then
@@ -27,12 +27,12 @@ local function check_memory(findings)
 end
 
 local function check_shared_memory(findings)
-  local free = jit.os == "Linux" and probe.free_bytes "/dev/shm"
+  local free = jit.os == "Linux" and system.free_bytes "/dev/shm"
   if free and free < MPI_SPACE then
-    findings:fix("shared memory", ("/dev/shm has %s free, Open MPI needs %s"):format(probe.size(free),
-      probe.size(MPI_SPACE)), "docker run --shm-size=1g, or export OMPI_MCA_btl_vader_backing_directory=/tmp")
+    findings:fix("shared memory", ("/dev/shm has %s free, Open MPI needs %s"):format(system.size(free),
+      system.size(MPI_SPACE)), "docker run --shm-size=1g, or export OMPI_MCA_btl_vader_backing_directory=/tmp")
   elseif free then
-    findings:ok("shared memory", ("/dev/shm has %s free"):format(probe.size(free)))
+    findings:ok("shared memory", ("/dev/shm has %s free"):format(system.size(free)))
   elseif jit.os == "Linux" then
     findings:fix("shared memory", "/dev/shm cannot be read", "mount -t tmpfs -o size=1g tmpfs /dev/shm")
   else
@@ -61,14 +61,14 @@ local function check_temporary(findings)
     findings:fix(name, ("no file can be written in %s: %s"):format(folder, why), elsewhere)
     return false
   end
-  local free = probe.free_bytes(folder)
+  local free = system.free_bytes(folder)
   if free and free < MPI_SPACE then
-    findings:fix(name, ("%s has %s free, Open MPI needs %s"):format(folder, probe.size(free), probe.size(MPI_SPACE)),
+    findings:fix(name, ("%s has %s free, Open MPI needs %s"):format(folder, system.size(free), system.size(MPI_SPACE)),
       "remove files there; or " .. elsewhere)
   elseif #folder > LONG_PATH then
     findings:note(name, ("a path of %d bytes: names of sockets in it may be too long"):format(#folder), elsewhere)
   else
-    findings:ok(name, ("%s, writable%s"):format(folder, free and ", " .. probe.size(free) .. " free" or ""))
+    findings:ok(name, ("%s, writable%s"):format(folder, free and ", " .. system.size(free) .. " free" or ""))
   end
   return true
 end

@@ -1,7 +1,7 @@
 --- `atomo-lua doctor`: mpirun, and a job of two ranks that it starts.
 local f = require "atomo.ffi"
-local probe = require "atomo.tools.doctor.probe"
 local scripts_folder = require "atomo.tools.scripts_folder"
+local system = require "atomo.tools.system"
 local C, ffi = f.C, f.ffi
 ffi.cdef [[
 unsigned atomo_doctor_geteuid(void) __asm__("geteuid");
@@ -37,12 +37,12 @@ local function version(text) return text:match "Open MPI%)?%D*(%d+%.%d+)" end
 
 --- Returns the path of mpirun, or nil after a finding.
 local function check_mpirun(findings)
-  local path = probe.find "mpirun"
+  local path = system.find "mpirun"
   if not path then
     findings:fix("mpirun", "not in PATH", "apt install openmpi-bin (Fedora: module load mpi/openmpi-x86_64)")
     return nil
   end
-  local out = probe.run_limited("mpirun --version", 20)
+  local out = system.run_limited("mpirun --version", 20)
   local library = ffi.string(C.atomo_build_info "mpi")
   local text = ("%s, %s"):format(path, out:match "[^\n]*")
   if version(library) and version(out) ~= version(library) then
@@ -65,8 +65,8 @@ end
 local function check_job(findings, seconds)
   local needed = settings()
   local command = ("env %s mpirun -n 2 %s -E -l atomo.tools.doctor.round_trip"):format(table.concat(needed, " "),
-    probe.quote(program()))
-  local out, code = probe.run_limited(command, seconds)
+    system.quote(program()))
+  local out, code = system.run_limited(command, seconds)
   local ranks, us = out:match "round trip of (%d+) ranks: ([%d.]+) us"
   if code == 0 and ranks then
     findings:ok("MPI round trip", ("all-reduce of %s ranks on this host in %s us"):format(ranks, us))

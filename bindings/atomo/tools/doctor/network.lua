@@ -1,8 +1,8 @@
 --- `atomo-lua doctor`: network interfaces, the host's name, TCP keepalive.
 local clock = require("atomo.ffi").C.atomo_time
 local interfaces = require "atomo.tools.doctor.interfaces"
-local probe = require "atomo.tools.doctor.probe"
 local scripts_folder = require "atomo.tools.scripts_folder"
+local system = require "atomo.tools.system"
 
 -- First letters of the names of bridges and tunnels, through which other hosts cannot be reached.
 local LOCAL_NAMES = {"docker", "virbr", "br%-", "veth", "lxc", "lxdbr", "cni", "podman", "vmnet", "vboxnet"}
@@ -36,12 +36,12 @@ end
 local SLOW_LOOKUP, LOOKUP_LIMIT = 1, 10 -- seconds
 
 local function check_host_name(findings)
-  local host = probe.run("uname -n"):match "%S+"
-  if not host or not probe.find "getent" then
+  local host = system.run("uname -n"):match "%S+"
+  if not host or not system.find "getent" then
     return findings:skip("host name", host and host .. "; getent is missing" or "uname is missing")
   end
   local from = clock()
-  local _, code = probe.run_limited("getent hosts " .. probe.quote(host), LOOKUP_LIMIT)
+  local _, code = system.run_limited("getent hosts " .. system.quote(host), LOOKUP_LIMIT)
   local seconds = clock() - from
   local remedy = ("add it to /etc/hosts (127.0.1.1 %s), or export RES_OPTIONS='timeout:1 attempts:1'"):format(host)
   if seconds > SLOW_LOOKUP then
@@ -60,8 +60,8 @@ local LATE = 60 -- seconds
 
 local function check_keepalive(findings)
   local folder = "/proc/sys/net/ipv4/tcp_keepalive_"
-  local time, every, probes = probe.number(folder .. "time"), probe.number(folder .. "intvl"),
-    probe.number(folder .. "probes")
+  local time, every, probes = system.number(folder .. "time"), system.number(folder .. "intvl"),
+    system.number(folder .. "probes")
   if time and every and probes then
     findings:ok("TCP keepalive", ("kernel: %d s, then %d probes %d s apart"):format(time, probes, every))
   else

@@ -1,7 +1,7 @@
 --- `atomo-lua doctor`: the CPU, the cores that this process may use, the threads of OpenMP and OpenBLAS.
 local f = require "atomo.ffi"
 local precision = require "atomo.autograd.precision"
-local probe = require "atomo.tools.doctor.probe"
+local system = require "atomo.tools.system"
 local C, ffi = f.C, f.ffi
 
 -- Flags of /proc/cpuinfo by architecture: {shown name, flag, another flag that means the same}.
@@ -26,7 +26,7 @@ local function describe_cpu(text, arch)
 end
 
 local function check_cpu(findings)
-  local text = probe.read "/proc/cpuinfo"
+  local text = system.read "/proc/cpuinfo"
   if not text then
     return findings:skip("CPU", ("no /proc/cpuinfo on %s (%s)"):format(jit.os, jit.arch))
   end
@@ -47,9 +47,9 @@ end
 
 --- Returns the CPU time per second that this process's control group allows, in cores; nil without a limit.
 local function quota()
-  local max, period = (probe.read "/sys/fs/cgroup/cpu.max" or ""):match "^(%d+) (%d+)"
-  max = max or probe.number "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
-  period = period or probe.number "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+  local max, period = (system.read "/sys/fs/cgroup/cpu.max" or ""):match "^(%d+) (%d+)"
+  max = max or system.number "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+  period = period or system.number "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
   max, period = tonumber(max), tonumber(period)
   return max and max > 0 and period and period > 0 and max / period or nil
 end

@@ -1,4 +1,4 @@
---- Access to the system for the checks of `atomo-lua doctor`: files, commands with a time limit, free space.
+--- What tools ask the operating system for: texts of files, commands with a time limit, free space.
 local M = {}
 
 M.quote = require("atomo.core.shell_words").quote
