@@ -196,7 +196,7 @@ int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **ou
     ATOMO_FLIGHT("allgather", &c->group, atomo__tensor_bytes(t));
     ATOMO_TRY(atomo__fingerprint_compare_if_checked(c, COMM_ALLGATHER, t->dtype, 0, t->numel));
     const double bytes = atomo__tensor_bytes(t);
-    for (int r = 0; r < c->size; r++) c->peers[r].count = bytes;
+    for (int r = 0; r < c->size; r++) c->fingerprints[r].count = bytes;
     ATOMO_TRY(atomo__gather_blocks(c, t->data, (*out)->data));
     atomo_tensor_touch(*out);
     return atomo__made(&made, ATOMO_OK);
@@ -204,16 +204,16 @@ int atomo_comm_allgather(atomo_comm *c, const atomo_tensor *t, atomo_tensor **ou
 
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
 {
-    double total = 0, largest = 0, mine = c->peers[c->rank].count;
+    double total = 0, largest = 0, mine = c->fingerprints[c->rank].count;
     for (int r = 0; r < c->size; r++) {
-        total += c->peers[r].count;
-        largest = ATOMO_MAX(largest, c->peers[r].count);
+        total += c->fingerprints[r].count;
+        largest = ATOMO_MAX(largest, c->fingerprints[r].count);
     }
     atomo__comm_count(c, mine * (c->size - 1), total - mine);
     if (total == 0) return ATOMO_OK;
     if (total <= INT_MAX && largest <= (double)atomo__comm_chunk) {
         for (int r = 0, at = 0; r < c->size; at += c->counts[r++]) {
-            c->counts[r] = (int)c->peers[r].count;
+            c->counts[r] = (int)c->fingerprints[r].count;
             c->displs[r] = at;
         }
         MPI_Request request;
@@ -222,7 +222,7 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
     }
     char *at = recv; /* too large for one call: every rank broadcasts its block in turn */
     for (int r = 0; r < c->size; r++) {
-        int64_t left = (int64_t)c->peers[r].count;
+        int64_t left = (int64_t)c->fingerprints[r].count;
         if (r == c->rank && left) memcpy(at, send, (size_t)left);
         while (left > 0) {
             int n = (int)ATOMO_MIN(left, atomo__comm_chunk);

@@ -36,7 +36,7 @@ int atomo_comm_allgatherv_bytes(atomo_comm *c, const void *send, double nbytes, 
     ATOMO_FLIGHT("allgatherv", &c->group, nbytes);
     ATOMO_TRY(atomo__fingerprint_compare(c, COMM_ALLGATHERV, ATOMO_U8, 0, nbytes, false));
     double total = 0;
-    for (int r = 0; r < c->size; r++) total += counts[r] = c->peers[r].count;
+    for (int r = 0; r < c->size; r++) total += counts[r] = c->fingerprints[r].count;
     ATOMO_TRY(reserve(recv, total));
     ATOMO_TRY(atomo__gather_blocks(c, send, (*recv)->data));
     atomo_tensor_touch(*recv);
@@ -94,7 +94,7 @@ int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int r
     ATOMO_TRY(check_bytes(data, c->rank == root ? nbytes : 0, *recv, "bcast"));
     ATOMO_FLIGHT("bcast", &c->group, nbytes);
     ATOMO_TRY(atomo__fingerprint_compare(c, COMM_BCAST, ATOMO_U8, root, c->rank == root ? nbytes : 0, false));
-    *count = nbytes = c->peers[root].count;
+    *count = nbytes = c->fingerprints[root].count;
     ATOMO_TRY(reserve(recv, nbytes));
     char *p = (*recv)->data;
     if (c->rank == root && nbytes > 0) memcpy(p, data, (size_t)nbytes);

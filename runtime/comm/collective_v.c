@@ -49,7 +49,7 @@ int atomo_comm_allgatherv(atomo_comm *c, const atomo_tensor *t, atomo_tensor **o
     void *p;
     ATOMO_TRY(atomo__alloc(&p, (size_t)c->size * sizeof(double)));
     double *counts = p;
-    for (int r = 0; r < c->size; r++) counts[r] = c->peers[r].count / (double)atomo__dtype_size(t->dtype);
+    for (int r = 0; r < c->size; r++) counts[r] = c->fingerprints[r].count / (double)atomo__dtype_size(t->dtype);
     atomo_tensor *whole;
     int status = make_blocks(c->size, t->dtype, counts, &whole, out);
     atomo__free(p);

@@ -101,8 +101,8 @@ static int comm_fill(atomo_comm *c)
     size_t n;
     ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + 3 * sizeof(int), 1, &n));
     ATOMO_TRY(atomo__calloc(&p, n));
-    c->peers = p;
-    c->counts = (int *)(c->peers + c->size);
+    c->fingerprints = p;
+    c->counts = (int *)(c->fingerprints + c->size);
     c->displs = c->counts + c->size;
     c->world_rank = c->displs + c->size;
     return find_world_ranks(c);
@@ -145,7 +145,7 @@ atomo_comm *atomo__comm_hold(atomo_comm *c)
 void atomo__comm_drop(atomo_comm *c)
 {
     if (!c || --c->holders > 0) return;
-    atomo__free(c->peers);
+    atomo__free(c->fingerprints);
     atomo__free(c);
 }
 

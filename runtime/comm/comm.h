@@ -75,8 +75,8 @@ struct atomo_comm {
     char tag[64];             /* purpose of the next operations, part of their fingerprints; "": none */
     char parted[320];         /* error text after ranks began different collectives: c is unusable; "": usable */
     _Atomic int64_t bytes_out, bytes_in;
-    atomo_fingerprint *peers; /* [size] of the last comparison */
-    int *counts, *displs;     /* [size] scratch for MPI_Iallgatherv */
+    atomo_fingerprint *fingerprints; /* [size] of all ranks, in the last comparison */
+    int *counts, *displs;            /* [size] scratch for MPI_Iallgatherv */
 };
 
 extern int64_t atomo__comm_chunk; /* bytes of the largest single message, a multiple of 4 */
@@ -92,8 +92,8 @@ int atomo__comm_buffer(const atomo_tensor *t, const char *what);     /* checks t
 MPI_Datatype atomo__mpi_type(int dtype);
 int atomo__mpi_op(int op, int dtype, const char *fn, MPI_Op *out); /* op: ATOMO_MPI_* */
 
-/* [collective] Exchanges fingerprints (into c->peers) and compares them; EMISMATCH on every rank, with a text that
- * names two ranks that differ. exact: counts must be equal, too. */
+/* [collective] Exchanges fingerprints (into c->fingerprints) and compares them; EMISMATCH on every rank, with a text
+ * that names two ranks that differ. exact: counts must be equal, too. */
 int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int detail, double count, bool exact);
 /* The same, exact, if c->checked or atomo__comm_checked asks for it, else nothing. */
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count);
@@ -103,9 +103,9 @@ int atomo__fingerprint_compare_if_all(atomo_comm *c, int operation, int dtype, i
 bool atomo__comm_compares_late(const atomo_comm *c);
 /* Returns this rank's fingerprint of its next operation, to be sent to all ranks. */
 atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count);
-/* Compares peers [size], all ranks' fingerprints of a collective that has begun. EMISMATCH on every rank if they
+/* Compares all ranks' fingerprints [size] of a collective that has begun. EMISMATCH on every rank if they
  * differ; then c->parted is set, because MPI cannot cancel the collective. */
-int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers, int operation);
+int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *fingerprints, int operation);
 
 /* All-reduce of `count` elements in place. */
 int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op);
@@ -117,7 +117,7 @@ int atomo__allreduce_grains(atomo_comm *c, float *data, int64_t count, const dou
 /* Sum of f32 in place that is sent in 16 bits, rounded as `how` says (tensor/float16.h). */
 struct atomo__rounding;
 int atomo__allreduce_half(atomo_comm *c, float *data, int count, const struct atomo__rounding *how);
-/* All-gather of c->peers[r].count bytes from each rank r; recv holds the blocks in the order of ranks. */
+/* All-gather of c->fingerprints[r].count bytes from each rank r; recv holds the blocks in the order of ranks. */
 int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv);
 
 /* ---- functions that higher layers register (gate.c) ---- */

@@ -54,41 +54,41 @@ static bool differs(const atomo_fingerprint *a, const atomo_fingerprint *b, bool
            (exact && a->count != b->count);
 }
 
-/* Sends f to all ranks; c->peers[r] = the fingerprint of rank r. */
+/* Sends f to all ranks; c->fingerprints[r] = the fingerprint of rank r. */
 static int exchange(atomo_comm *c, const atomo_fingerprint *f)
 {
     int n = (int)sizeof *f;
     MPI_Request request;
-    ATOMO_MPI(MPI_Iallgather, f, n, MPI_BYTE, c->peers, n, MPI_BYTE, c->control, &request);
+    ATOMO_MPI(MPI_Iallgather, f, n, MPI_BYTE, c->fingerprints, n, MPI_BYTE, c->control, &request);
     ATOMO_TRY(atomo__comm_wait(1, &request));
     atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
     return ATOMO_OK;
 }
 
 /* EMISMATCH: ranks 0 and r are in different operations, or in one with different tensors. */
-static int disagree(const char *operation, const atomo_fingerprint *peers, int r)
+static int disagree(const char *operation, const atomo_fingerprint *fingerprints, int r)
 {
     char a[160], b[160];
-    describe(&peers[0], 0, a, sizeof a);
-    describe(&peers[r], r, b, sizeof b);
+    describe(&fingerprints[0], 0, a, sizeof a);
+    describe(&fingerprints[r], r, b, sizeof b);
     return atomo__fail(ATOMO_EMISMATCH,
                        "%s: the ranks disagree: %s, %s; expected the same operations in the same order on all ranks, "
                        "with the same types and sizes",
                        operation, a, b);
 }
 
-static int first_difference(const atomo_fingerprint *peers, int ranks, bool exact)
+static int first_difference(const atomo_fingerprint *fingerprints, int ranks, bool exact)
 {
     for (int r = 1; r < ranks; r++)
-        if (differs(&peers[0], &peers[r], exact)) return r;
+        if (differs(&fingerprints[0], &fingerprints[r], exact)) return r;
     return 0;
 }
 
 /* EMISMATCH, naming two ranks and their operations, if fingerprints differ. */
-static int judge(const atomo_fingerprint *peers, int ranks, int operation, bool exact)
+static int judge(const atomo_fingerprint *fingerprints, int ranks, int operation, bool exact)
 {
-    const int r = first_difference(peers, ranks, exact);
-    return r ? disagree(operation_names[operation], peers, r) : ATOMO_OK;
+    const int r = first_difference(fingerprints, ranks, exact);
+    return r ? disagree(operation_names[operation], fingerprints, r) : ATOMO_OK;
 }
 
 atomo_fingerprint atomo__fingerprint_make(atomo_comm *c, int operation, int dtype, int detail, double count)
@@ -110,9 +110,9 @@ static bool is_begun(const atomo_fingerprint *f)
     return f->operation == COMM_IBARRIER || f->operation == COMM_IBCAST || f->operation == COMM_IALLREDUCE;
 }
 
-int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *peers, int operation)
+int atomo__fingerprint_judge_late(atomo_comm *c, const atomo_fingerprint *fingerprints, int operation)
 {
-    const int status = judge(peers, c->size, operation, true);
+    const int status = judge(fingerprints, c->size, operation, true);
     if (status < 0 && !*c->parted) snprintf(c->parted, sizeof c->parted, "%s", atomo_last_error());
     return status;
 }
@@ -122,9 +122,9 @@ int atomo__fingerprint_compare(atomo_comm *c, int operation, int dtype, int deta
     const atomo_fingerprint f = atomo__fingerprint_make(c, operation, dtype, detail, count);
     ATOMO_TRY(exchange(c, &f));
     bool late = false; /* a rank has begun a non-blocking collective */
-    for (int r = 0; r < c->size; r++) late |= is_begun(&c->peers[r]);
-    return late && atomo__comm_compares_late(c) ? atomo__fingerprint_judge_late(c, c->peers, operation)
-                                                : judge(c->peers, c->size, operation, exact);
+    for (int r = 0; r < c->size; r++) late |= is_begun(&c->fingerprints[r]);
+    return late && atomo__comm_compares_late(c) ? atomo__fingerprint_judge_late(c, c->fingerprints, operation)
+                                                : judge(c->fingerprints, c->size, operation, exact);
 }
 
 int atomo__fingerprint_compare_if_checked(atomo_comm *c, int operation, int dtype, int detail, double count)
@@ -152,11 +152,11 @@ int atomo_comm_check(atomo_comm *c, const char *name, const char *value)
     atomo_fingerprint f = {c->sequence++, COMM_CHECK, 0, 0, atomo__crc32(0, value, n), (double)n, ""};
     memcpy(f.tag, name, ATOMO_MIN(strlen(name), sizeof f.tag));
     ATOMO_TRY(exchange(c, &f));
-    int other = first_difference(c->peers, c->size, true);
+    int other = first_difference(c->fingerprints, c->size, true);
     if (!other) return ATOMO_OK;
-    if (c->peers[0].operation != c->peers[other].operation ||
-        memcmp(c->peers[0].tag, c->peers[other].tag, sizeof f.tag))
-        return disagree("check", c->peers, other);
+    if (c->fingerprints[0].operation != c->fingerprints[other].operation ||
+        memcmp(c->fingerprints[0].tag, c->fingerprints[other].tag, sizeof f.tag))
+        return disagree("check", c->fingerprints, other);
     /* All ranks check the same name, but the values differ. Every rank has found that, so all take part here. */
     char first[EXCERPT] = "", second[EXCERPT] = "";
     strncpy(c->rank == 0 ? first : second, value, EXCERPT - 1);

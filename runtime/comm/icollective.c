@@ -18,7 +18,7 @@ static int new_request(const char *what, atomo_comm *c, const atomo_tensor *t, i
     const int n = (int)sizeof r->own;
     r->operation = operation;
     r->own = atomo__fingerprint_make(c, operation, t ? t->dtype : 0, detail, t ? t->numel : 0);
-    const int rc = MPI_Iallgather(&r->own, n, MPI_BYTE, r->peers, n, MPI_BYTE, c->control, &r->piece[0]);
+    const int rc = MPI_Iallgather(&r->own, n, MPI_BYTE, r->fingerprints, n, MPI_BYTE, c->control, &r->piece[0]);
     if (rc != MPI_SUCCESS) return atomo__request_post_failed(r, 0, rc, "MPI_Iallgather");
     atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
     return ATOMO_OK;

@@ -51,9 +51,9 @@ int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_te
 {
     void *p;
     const int n = pieces_of(t) + (compares ? 1 : 0);
-    const size_t peers = compares && peer < 0 ? (size_t)c->size * sizeof(atomo_fingerprint) : 0;
+    const size_t compared = compares && peer < 0 ? (size_t)c->size * sizeof(atomo_fingerprint) : 0;
     size_t head = sizeof(atomo_request) + (size_t)n * sizeof(MPI_Request), pad = (8 - head % 8) % 8;
-    ATOMO_TRY(atomo__calloc(&p, head + pad + (size_t)n * sizeof(int64_t) + peers));
+    ATOMO_TRY(atomo__calloc(&p, head + pad + (size_t)n * sizeof(int64_t) + compared));
     atomo_request *r = p;
     r->what = what;
     r->n = n;
@@ -65,7 +65,7 @@ int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_te
     r->group.message = true;
     r->group.number = 0;
     r->expected = (int64_t *)((char *)p + head + pad);
-    r->peers = (atomo_fingerprint *)(void *)(r->expected + n);
+    r->fingerprints = (atomo_fingerprint *)(void *)(r->expected + n);
     for (int i = 0; i < n; i++) r->piece[i] = MPI_REQUEST_NULL;
     int status = t ? hold_view(t, &r->hold) : ATOMO_OK;
     if (status < 0) {
@@ -122,7 +122,7 @@ static int compare(atomo_request *r)
         r->mismatch = r->head.dtype != r->hold->dtype || r->head.bytes != atomo__tensor_bytes(r->hold);
         return r->mismatch ? ATOMO_OK : receive_rest(r);
     }
-    return r->operation ? atomo__fingerprint_judge_late(r->comm, r->peers, r->operation) : ATOMO_OK;
+    return r->operation ? atomo__fingerprint_judge_late(r->comm, r->fingerprints, r->operation) : ATOMO_OK;
 }
 
 /* Fails for a message whose head has another type or length than this rank's tensor. */

@@ -30,8 +30,8 @@ struct atomo_request {
     int n, done, failed;      /* number of pieces; of pieces that are done; status of the first failure */
     int first;                /* the tensor's first piece: 1 if `compares`, else 0 */
     atomo__message_head head;
-    atomo_fingerprint own, *peers; /* of a collective: this rank's; [size] all ranks' */
-    int64_t *expected;             /* of a receive: [n] bytes of each piece */
+    atomo_fingerprint own, *fingerprints; /* of a collective: this rank's; [size] all ranks' */
+    int64_t *expected;                    /* of a receive: [n] bytes of each piece */
     MPI_Request piece[];
 };
 

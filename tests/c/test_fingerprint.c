@@ -25,8 +25,8 @@ int MPI_Testall(int n, MPI_Request *requests, int *over, MPI_Status *statuses)
 /* Rank 0 is in an all-reduce (#7) of 300 f32, summed. */
 static int compare(void)
 {
-    atomo_fingerprint peers[2];
-    atomo_comm c = {.size = 2, .sequence = 7, .peers = peers, .tag = "layer3"};
+    atomo_fingerprint fingerprints[2];
+    atomo_comm c = {.size = 2, .sequence = 7, .fingerprints = fingerprints, .tag = "layer3"};
     return atomo__fingerprint_compare(&c, COMM_ALLREDUCE, ATOMO_F32, ATOMO_MPI_SUM, 300, true);
 }
 
