@@ -62,7 +62,7 @@ class Node:
         begin: List[Callable[[Bucket, Any], Any]] = [lambda bucket, x: None]
         if inner is None:
             return Route([*begin, lambda bucket, x: None, lambda bucket, why: why], [self.sum, self.broadcast], [], [])
-        return Route([*begin, *inner.code, lambda bucket, why: why], [self.sum, *inner.carry, self.broadcast],
+        return Route([*begin, *inner.code, lambda bucket, why: why], [self.sum, *inner.transport, self.broadcast],
                      inner.coders, inner.traffic)
 
     def sum(self, bucket: Bucket, x: None) -> None:

@@ -25,7 +25,7 @@ class Pipeline:
     the buckets of a complete step, and what stopped it. Both are methods of the state, which is not held: it calls end
     when it is deleted. threads: of encoding and decoding.
 
-    to_code[k], to_carry[k]: the buckets that wait for operation k of the route's code and carry."""
+    to_code[k], to_transport[k]: the buckets that wait for operation k of the route's code and transport."""
 
     def __init__(self, route: Route, lib: Library, agree: Callable[[], None], threads: int,
                  close: Callable[[List[Bucket], Why], None]) -> None:
@@ -33,13 +33,13 @@ class Pipeline:
         self.agree, self.close = weakref.WeakMethod(agree), weakref.WeakMethod(close)
         self.lock = threading.Condition()
         self.to_code: List[Deque[Entry]] = [deque() for _ in route.code]
-        self.to_carry: List[Deque[Entry]] = [deque() for _ in route.carry]
+        self.to_transport: List[Deque[Entry]] = [deque() for _ in route.transport]
         self.step: List[Bucket] = []  # the buckets of the step that have arrived
         self.stopped: Why = None  # why the step cannot be kept
         self.broken: Optional[BaseException] = None
         self.waiting: List[Bucket] = []  # buckets whose futures are not set
         self.process = os.getpid()
-        work = [("code", self.code), *((f"carry {k}", self.carrier(k)) for k in range(len(route.carry)))]
+        work = [("code", self.code), *((f"transport {k}", self.transport(k)) for k in range(len(route.transport)))]
         self.running = [threading.Thread(target=self.run, args=(what,), name=f"atomo {name}", daemon=True)
                         for name, what in work]
         for thread in self.running:
@@ -112,17 +112,17 @@ class Pipeline:
                 return
             bucket, x = entry
             y = self.route.code[k](bucket, x)
-            if k < len(self.to_carry):
-                self.put(self.to_carry[k], (bucket, y))
+            if k < len(self.to_transport):
+                self.put(self.to_transport[k], (bucket, y))
             else:
                 self.arrived(bucket, y)
 
-    def carrier(self, k: int) -> Callable[[], None]:
+    def transport(self, k: int) -> Callable[[], None]:
         """The work of the thread of network operation k."""
-        def carry() -> None:
+        def work() -> None:
             agreed = k > 0
             while True:
-                _, entry = self.next([self.to_carry[k]])
+                _, entry = self.next([self.to_transport[k]])
                 if entry is None:
                     return
                 agree = None if agreed else self.agree()
@@ -131,8 +131,8 @@ class Pipeline:
                 agreed = True
                 del agree  # a method holds its state
                 bucket, x = entry
-                self.put(self.to_code[k + 1], (bucket, self.route.carry[k](bucket, x)))
-        return carry
+                self.put(self.to_code[k + 1], (bucket, self.route.transport[k](bucket, x)))
+        return work
 
     def arrived(self, bucket: Bucket, why: Why) -> None:
         """Notes a bucket; with the last of a step, closes the step and sets the futures of all its buckets."""

@@ -11,12 +11,12 @@ from .gather import Gatherer
 
 @dataclass
 class Route:
-    """code[k](bucket, x) runs on the coding thread, and its result is x of carry[k](bucket, x), which runs on a thread
-    of its own, and on a process group of its own. code has one operation more; its last one returns why the step cannot
-    be kept: (status, text), or None. coders: those whose steps are open until the step is closed."""
+    """code[k](bucket, x) runs on the coding thread. Its result is x of transport[k](bucket, x), which has a thread and a
+    process group to itself. code has one operation more; its last one returns why the step cannot be kept: (status,
+    text), or None. coders: their steps are open until the step is closed."""
 
     code: List[Callable[[Bucket, Any], Any]]
-    carry: List[Callable[[Bucket, Any], Any]]
+    transport: List[Callable[[Bucket, Any], Any]]
     coders: List[Coder]
     traffic: Sequence[Any] = field(default_factory=list)  # each has nbytes and rounds
 
