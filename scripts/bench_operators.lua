@@ -20,7 +20,7 @@ local opts = atomo.cli.parse {
 }
 
 --- Makes an elementwise operator in plain Lua. value, slope: Lua expressions of v, inserted into its loops.
-local function own(name, value, slope)
+local function plain_operator(name, value, slope)
   local text = ([[
     local atomo, min, max = require "atomo", math.min, math.max
     return atomo.func {
@@ -88,7 +88,7 @@ print(("%-30s %s  %s"):format("", heading:format("built-in", "Lua", "expression"
 local row = "%-11s %9d elements %10.1f %10.1f %10.1f  %10.1f %10.1f %10.1f"
 for _, operator in ipairs(operators) do
   local name, value, slope, built_in, expression = unpack(operator, 1, 5)
-  local in_lua, compiled = own(name, value, slope), atomo.elementwise(name, expression or built_in)
+  local in_lua, compiled = plain_operator(name, value, slope), atomo.elementwise(name, expression or built_in)
   for _, n in ipairs(opts.sizes) do
     local x, g = atomo.param(atomo.randn(n)), atomo.randn(n)
     local function both(fn)

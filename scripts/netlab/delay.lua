@@ -94,7 +94,7 @@ local function pass_on(link, at)
 end
 
 --- Reads what has arrived; returns whether more may be there.
-local function take(link, at)
+local function receive(link, at)
   for _ = 1, BATCH do
     local n = tonumber(C.recv(link.from, packet, LARGEST, 0))
     if n <= 0 then return false end
@@ -118,7 +118,7 @@ local wait = ffi.new "netlab_time"
 while true do
   local at, soonest, more = now(), math.huge, false
   for i, link in ipairs(links) do
-    if polls[i - 1].revents ~= 0 then more = take(link, at) or more end
+    if polls[i - 1].revents ~= 0 then more = receive(link, at) or more end
     soonest = math.min(soonest, pass_on(link, now()))
   end
   local rest = more and 0 or math.max(0, math.min(1000, soonest - now()))

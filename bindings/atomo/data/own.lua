@@ -41,7 +41,7 @@ local function refuse(i, name, v, form, first)
 end
 
 --- Puts v at row k (from 1) of t.
-local function put(t, k, v)
+local function set_row(t, k, v)
   if T.is_tensor(v) then return t:select(1, k):copy_(v:detach()) end
   t:data()[k - 1] = v
 end
@@ -52,7 +52,7 @@ local function check_class(set, i, y)
   end
 end
 
-local function get(set, i)
+local function sample_of(set, i)
   local x, y = set:get(i)
   if y == nil then raise(("loader: get(%d) returned %s and nothing, expected x and y"):format(i, describe(x))) end
   return x, y
@@ -114,7 +114,7 @@ end
 return function(o)
   local set = o.set
   local n = size_of(set)
-  local x1, y1 = get(set, 1)
+  local x1, y1 = sample_of(set, 1)
   local forms = {x = form_of(x1, "x", "x"), y = form_of(y1, "y", "y")}
   local first = {x = describe(x1), y = describe(y1)}
   local buffers, images, c = {}, {}, nil
@@ -123,12 +123,12 @@ return function(o)
     local pair, p = buffers_of(buffers, rows, forms), ids:data()
     for k = 1, rows do
       local i = p[k - 1] + 1
-      local x, y = get(set, i)
+      local x, y = sample_of(set, i)
       if not fits(forms.x, x) then refuse(i, "x", x, forms.x, first.x) end
       if not fits(forms.y, y) then refuse(i, "y", y, forms.y, first.y) end
       check_class(set, i, y)
-      put(pair.x, k, x)
-      put(pair.y, k, y)
+      set_row(pair.x, k, x)
+      set_row(pair.y, k, y)
     end
     return c and augmented(images, pair.x, ids, c, epoch) or pair.x, pair.y
   end, function()

@@ -48,7 +48,7 @@ end
 --- Returns a whole block, on `root` only, nil elsewhere; without root on every rank. [collective]
 local function gather(self, group, name, root)
   local comm, block, whole = self.comm, group.state[name], nil
-  self:agree("state " .. name, function()
+  self:check_same("state " .. name, function()
     if not root or comm.rank == root then whole = T.zeros(group.n) end
     return {}
   end)
@@ -65,7 +65,7 @@ end
 ---@param self atomo.Shards
 function M.each_block(self, fn, root)
   local groups = self.optimizer.groups
-  self:agree("state", function()
+  self:check_same("state", function()
     local items = {{"steps", self.optimizer.steps}}
     for k, group in ipairs(groups) do items[k + 1] = {("group %d: blocks"):format(k), names_of(group)} end
     return items

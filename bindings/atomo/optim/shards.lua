@@ -83,7 +83,7 @@ end
 
 --- Runs fn() on every rank; it returns items as same.check wants them. Raises on every rank if fn raises on any, or if
 --- the items differ. what: the operation. [collective]
-function Shards:agree(what, fn)
+function Shards:check_same(what, fn)
   local ok, items = pcall(fn)
   if not ok then items = {{"error", items}} end
   same.check(self.comm, ("%s: %s"):format(self.optimizer.kind, what), items)
@@ -185,7 +185,7 @@ end
 --- take different steps. Nothing is changed then. [collective]
 ---@param check_step fun()
 function Shards:begin(check_step)
-  self:agree("step", function()
+  self:check_same("step", function()
     check_step()
     make_state(self.optimizer)
     T.outside_scope(update_plan, self)

@@ -126,7 +126,7 @@ end
 local function of_run(lines, folder)
   local sound, others = step_folders.list(folder)
   local latest, best = step_folders.pointed(folder, "latest"), step_folders.pointed(folder, "best")
-  local best_text = best and disk.get(folder .. "/best"):match "^%S+%s+(.-)%s*$" or ""
+  local best_text = best and disk.read_text(folder .. "/best"):match "^%S+%s+(.-)%s*$" or ""
   local rows = {{"checkpoint", "model", "epoch", "step", "ranks", "size", ""}}
   for i = #sound, 1, -1 do
     local name, body = sound[i].name, sound[i].body

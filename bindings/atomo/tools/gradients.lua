@@ -67,7 +67,7 @@ function M.of_ranks(name, steps, folder, ranks)
   local loader = data.loader {set = set.train, batch = 64, rank = 0, size = 1, seed = 1, mean = set.mean, std = set.std}
   local optimizer = optim.sgd {params = model:parameters(), lr = 0.05, momentum = 0.9}
   local lists, names, epoch = {}, {}, 0
-  local function take()
+  local function keep_gradients()
     local list = {}
     for i, p in ipairs(model:parameters()) do
       if p:dim() >= 2 then list[#list + 1], names[#list + 1] = p.grad:clone(), ("parameter %d"):format(i) end
@@ -79,7 +79,7 @@ function M.of_ranks(name, steps, folder, ranks)
     for batch in loader:epoch(epoch) do
       optimizer:zero_grad()
       T.scope(function() F.cross_entropy(model(batch.x), batch.y):backward() end)
-      if steps > 0 then optimizer:step() else take() end
+      if steps > 0 then optimizer:step() else keep_gradients() end
       if #lists == ranks then break end
       steps = steps - 1
     end

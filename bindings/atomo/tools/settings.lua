@@ -14,7 +14,7 @@ local function from_lua(path)
 end
 
 local function from_json(path)
-  local text, why = disk.get(path)
+  local text, why = disk.read_text(path)
   if not text then error(why, 0) end
   local ok, value = pcall(json.decode, text)
   if not ok then error(("%s: %s"):format(path, value), 0) end

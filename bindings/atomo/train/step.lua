@@ -250,7 +250,7 @@ end
 
 --- Ends a local step: this rank's update, and the exchange if the round ends. With NaN or Inf the step is skipped; if
 --- the parameters are not finite at the end of a round, all ranks give the round up.
-local function go_on_locally(self, result, sums, lr, step, ends)
+local function end_local_step(self, result, sums, lr, step, ends)
   local round, ms = self.round, result.ms
   result.lr = lr
   result.own_why = what_is_bad(self, sums)
@@ -320,7 +320,7 @@ function Step:run(batches, lr, step, ends)
     gradient_hook.call(self.on_gradients, self.trained, {step = step, rank = self.comm.rank, lr = lr})
   end
   local result = {ms = ms, own_loss = sums.own_loss, images = sums.total}
-  if self.local_sgd then return go_on_locally(self, result, sums, lr, step, ends()) end
+  if self.local_sgd then return end_local_step(self, result, sums, lr, step, ends()) end
   for i, p in ipairs(self.trained.list) do                                    -- push those that backward did not reach
     if not self.handed[i] then self.exchange:push(i, gradient.dense(p)) end
   end

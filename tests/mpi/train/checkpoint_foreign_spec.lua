@@ -83,16 +83,18 @@ describe("a folder to save to", function()
     for _, case in ipairs {
       {"step%-7 is there already and is no checkpoint of this program", function(dir)
         disk.make(dir .. "/step-7")
-        disk.put(dir .. "/step-7/weights.h5", "mine")
+        disk.write_text(dir .. "/step-7/weights.h5", "mine")
       end},
       {"step%-7 is there already and is no checkpoint", function(dir)
         disk.make(dir .. "/step-7")
         disk.make(dir .. "/step-7/manifest.safetensors")
         disk.make(dir .. "/step-7/rest")
       end},
-      {"step%-7 is there already and is no checkpoint", function(dir) disk.put(dir .. "/step-7", "mine") end},
+      {"step%-7 is there already and is no checkpoint", function(dir) disk.write_text(dir .. "/step-7", "mine") end},
       {"latest is there already and is no file of this program", function(dir) disk.make(dir .. "/latest") end},
-      {"best is there already and is no file of this program", function(dir) disk.put(dir .. "/best", "model 3") end},
+      {"best is there already and is no file of this program", function(dir)
+        disk.write_text(dir .. "/best", "model 3")
+      end},
     } do
       local dir = checkpoints.path()
       on_first(function()

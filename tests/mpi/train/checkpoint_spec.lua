@@ -216,10 +216,10 @@ describe("the folder of checkpoints", function()
     if world.rank == 0 then
       local disk = require "atomo.train.checkpoint.disk"
       disk.make(path .. "/step-999.partial")
-      disk.put(path .. "/step-999.partial/model.safetensors", "half")
+      disk.write_text(path .. "/step-999.partial/model.safetensors", "half")
       disk.make(path .. "/step-3.removed")
-      disk.put(path .. "/latest.77.tmp", "step-")
-      disk.put(path .. "/notes", "mine")
+      disk.write_text(path .. "/latest.77.tmp", "step-")
+      disk.write_text(path .. "/notes", "mine")
       disk.rename(path .. "/" .. kept, path .. "/" .. kept .. ".replaced") -- as if saving its successor had failed
     end
     world:barrier()

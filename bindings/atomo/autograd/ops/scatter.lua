@@ -47,8 +47,8 @@ function Tensor:index_add(dim, index, source)
   return add_at(self, d, from_zero, source)
 end
 
---- Gives t the elements of y, t's own values with something added.
-local function take(t, y)
+--- Copies to t the elements of y, t's own values with something added; returns t.
+local function assign(t, y)
   check(C.atomo_copy(t.h, y.h))
   return t
 end
@@ -62,7 +62,7 @@ end
 function Tensor:index_add_(dim, index, source)
   local d, from_zero = read(self, dim, index, source, "index_add_")
   T.begin_change(self, "index_add_")
-  if not self:is_contiguous() then return take(self, add_at(self, d, from_zero, source)) end
+  if not self:is_contiguous() then return assign(self, add_at(self, d, from_zero, source)) end
   check(C.atomo_index_add(self.h, d, from_zero.h, source:contiguous().h))
   return self
 end
@@ -109,7 +109,7 @@ function Tensor:scatter_add(dim, index, source) return scatter_add(self, dim, in
 function Tensor:scatter_add_(dim, index, source)
   local y = scatter_add(self, dim, index, source, "scatter_add_")
   T.begin_change(self, "scatter_add_")
-  return take(self, y)
+  return assign(self, y)
 end
 
 -- ---- masked_select -------------------------------------------------------------------------------------------------

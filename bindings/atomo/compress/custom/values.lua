@@ -76,7 +76,7 @@ local Reader = {}
 Reader.__index = Reader
 
 --- Returns the next n bytes.
-function Reader:take(n)
+function Reader:bytes(n)
   if self.at + n - 1 > #self.text then error("its bytes end too early", 0) end
   self.at = self.at + n
   return self.text:sub(self.at - n, self.at - 1)
@@ -85,7 +85,7 @@ end
 function Reader:length()
   local n, unit = 0, 1
   repeat
-    local byte = self:take(1):byte()
+    local byte = self:bytes(1):byte()
     n, unit = n + byte % 128 * unit, unit * 128
     if n > 2 ^ 47 then error("its bytes have another form", 0) end
   until byte < 128
@@ -99,17 +99,17 @@ function Reader:tensor(dtype)
     shape[d] = self:length()
     numel = numel * shape[d]
   end
-  local data = self:take(T.element_sizes[dtype] * numel)
+  local data = self:bytes(T.element_sizes[dtype] * numel)
   local t = T.empty(shape, dtype)
   ffi.copy(t.h.data, data, #data)
   return t
 end
 
 function Reader:value(depth)
-  local kind = self:take(1)
+  local kind = self:bytes(1)
   if type_of[kind] then return self:tensor(type_of[kind]) end
-  if kind == "n" then return ffi.cast("const double *", ffi.cast("const char *", self:take(8)))[0] end
-  if kind == "s" then return self:take(self:length()) end
+  if kind == "n" then return ffi.cast("const double *", ffi.cast("const char *", self:bytes(8)))[0] end
+  if kind == "s" then return self:bytes(self:length()) end
   if kind == "t" or kind == "f" then return kind == "t" end
   if kind ~= "{" and kind ~= "[" or depth > DEEPEST then error("its bytes have another form", 0) end
   local out = {}

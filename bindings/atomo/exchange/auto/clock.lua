@@ -66,7 +66,7 @@ local function next_rival(self)
 end
 
 --- Begins the next trial; without one, the running setting is kept for good.
-local function go_on(self)
+local function begin_next_trial(self)
   local rival, running = next_rival(self)
   if not rival then return swap.settle(self) end
   self.tried[choose.name(rival)], self.tried[choose.name(running)] = true, true
@@ -89,7 +89,7 @@ local function check(self)
     {why = "checked", choice = choose.name(row), measured = step, measured_exchange = added,
       predicted_exchange = row.cost.seconds})
   if wrong then correct(self, row, added) end
-  go_on(self)
+  begin_next_trial(self)
 end
 
 --- Called after each step of a trial. Steps alternate: rival (warms up), rival, running, rival, running, ...
@@ -116,7 +116,7 @@ function M.look(self, seconds)
     trial_step(self, seconds)
   elseif self.tested then -- one step with the winner has passed since the trial
     self.tested = false
-    go_on(self)
+    begin_next_trial(self)
   elseif self.steps == WARM then
     decide.refine(self, clock(self, WARM - 1))
   elseif self.steps == self.check_after then

@@ -48,18 +48,18 @@ function M.remove(path) checked(C.atomo_path_remove(path)) end
 function M.sync(path) checked(C.atomo_folder_sync(path)) end
 
 --- Replaces a text file; it is complete and on the disk when this returns.
-function M.put(path, text) checked(C.atomo_output_save(path, text, #text)) end
+function M.write_text(path, text) checked(C.atomo_output_save(path, text, #text)) end
 
 --- Makes a file for which the disk keeps room; raises, and leaves no file, if the disk or a quota has less.
 ---@param path string
 ---@param bytes number
 function M.reserve(path, bytes) checked(C.atomo_file_reserve(path, bytes)) end
 
---- Replaces a file of tensors, like M.put.
+--- Replaces a file of tensors, like M.write_text.
 function M.write(path, tensors, metadata) safetensors.save(path, tensors, metadata) end
 
 --- Returns the text of a file; nil and the reason if it cannot be read.
-function M.get(path)
+function M.read_text(path)
   local file, why = io.open(path, "rb")
   if not file then return nil, why end
   local text, problem = file:read "*a"

@@ -14,7 +14,7 @@ local function crc(text) return ("%08x"):format(C.atomo_crc32(text, #text)) end
 function M.write(folder, body)
   body.format = M.FORMAT
   local text = json.encode(body)
-  disk.put(folder .. "/" .. M.NAME, ('{"checksum":"%s","manifest":%s}\n'):format(crc(text), text))
+  disk.write_text(folder .. "/" .. M.NAME, ('{"checksum":"%s","manifest":%s}\n'):format(crc(text), text))
 end
 
 --- Reads the manifest of a folder; returns nil and the reason if it is missing or damaged.
@@ -22,7 +22,7 @@ end
 ---@return table? body
 ---@return string? why
 function M.read(folder)
-  local text, why = disk.get(folder .. "/" .. M.NAME)
+  local text, why = disk.read_text(folder .. "/" .. M.NAME)
   if not text then return nil, "it has no manifest: " .. why end
   local checksum, inner = text:match '^{"checksum":"(%x+)","manifest":(.*)}\n$'
   if not checksum or crc(inner) ~= checksum then return nil, "its manifest is damaged or cut off" end

@@ -15,7 +15,7 @@ local function free_place(dir)
   local kind = disk.kind(dir)
   if kind == "other" then raise(("checkpoint: %s is no folder"):format(dir)) end
   if kind ~= "file" then return end
-  local text, why = disk.get(dir)
+  local text, why = disk.read_text(dir)
   if not text then raise(("checkpoint: %s cannot be read: %s"):format(dir, why)) end
   if text:find("atomo-checkpoint", 1, true) then
     raise(("checkpoint: %s is a checkpoint of an earlier version, one file; checkpoints are folders now: save to " ..

@@ -49,7 +49,7 @@ end
 
 --- Returns the checkpoint that file `pointer` ("latest" or "best") of a folder names, or nil.
 function M.pointed(dir, pointer)
-  local text = disk.kind(dir .. "/" .. pointer) == "file" and disk.get(dir .. "/" .. pointer)
+  local text = disk.kind(dir .. "/" .. pointer) == "file" and disk.read_text(dir .. "/" .. pointer)
   return text and text:match "^(step%-%d+)%s"
 end
 
@@ -58,14 +58,14 @@ end
 function M.best(dir)
   local name = M.pointed(dir, "best")
   if not name or disk.kind(dir .. "/" .. name) ~= "folder" then return end
-  local kind, value = disk.get(dir .. "/best"):match "test_(%a+) (%S+)"
+  local kind, value = disk.read_text(dir .. "/best"):match "test_(%a+) (%S+)"
   value = tonumber(value)
   if value then return kind == "loss" and -value or value, kind end
 end
 
 --- Makes `pointer` name a checkpoint. more: text after the name.
 function M.point(dir, pointer, name, more)
-  disk.put(dir .. "/" .. pointer, ("%s%s\n"):format(name, more and " " .. more or ""))
+  disk.write_text(dir .. "/" .. pointer, ("%s%s\n"):format(name, more and " " .. more or ""))
 end
 
 --- Reads the manifest of DIR/name and checks all its files, which the ranks share. Returns the manifest, or nil and the
@@ -82,7 +82,7 @@ function M.inspect(comm, dir, name)
   for _, text in ipairs(comm:allgatherv(why and "!" .. why or "")) do
     if text ~= "" then return nil, text:sub(2) end
   end
-  if not together.equal(comm, disk.get(folder .. "/" .. manifest.NAME) or "") then
+  if not together.equal(comm, disk.read_text(folder .. "/" .. manifest.NAME) or "") then
     return nil, "the ranks read other manifests: it must be in one folder that all hosts share"
   end
   return body
