@@ -225,7 +225,7 @@ typedef struct atomo_loader_options {
     int32_t batch, rank, size;  /* images per rank and step; this rank; number of ranks */
     int32_t shuffle, drop_last; /* drop_last: leave out a last global batch that is not full */
     int32_t crop, flip;         /* pad by `crop` zeros (after normalising) and crop at random; mirror at random */
-    int32_t background;         /* 0: make batches on the calling thread, with the same bits */
+    int32_t background;         /* 0: make batches, bit-identical ones, on the calling thread */
     int32_t classes;            /* labels must be in [0, classes); 0: any */
     float mean[8], std[8];      /* of each channel: x = (pixel / 255 - mean) / std; f32 images are not divided by 255 */
     int32_t transforms; /* > 0: that many of transform[], in their order, in place of mean, std, crop and flip */

@@ -96,7 +96,7 @@ ATOMO_API int atomo_fused(const atomo_step *step, int count, int registers, cons
 /* ---- stages 1 to 3: the synthetic set, engines of convolutions --------------------------------------------------- */
 
 /* Images first .. first+n-1 of the synthetic set's split (0 train, 1 test): u8 [n,32,32,3] and labels i32 [n], image i
- * of class i % 10. An image depends on (seed, split, i) only, with the same bits on every CPU. [local] EARG */
+ * of class i % 10. An image depends on (seed, split, i) only and is bit-identical on every CPU. [local] EARG */
 ATOMO_API int atomo_synthetic(double seed, int split, double first, double n, atomo_tensor **images,
                               atomo_tensor **labels);
 /* Mean and standard deviation of each channel (the last dimension, at most 8) of a contiguous tensor: u8 in units of

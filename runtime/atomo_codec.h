@@ -353,7 +353,7 @@ ATOMO_API int atomo_codec_memory(const atomo_codec *c, int tensor, atomo_tensor 
 ATOMO_API int atomo_codec_set_memory(atomo_codec *c, int tensor, const atomo_tensor *memory);
 /* The state that atomo_codec_restart discards (thresholds, prices, kept bases, auto's choices), of a tensor or, for
  * tensor 0, of the step; u8 [m], [0] if there is none. For checkpoints: _set_learnt writes it into a codec with the
- * same plan (else EFORMAT, ESHAPE), and the messages that follow have the same bits as those of the codec that it came
+ * same plan (else EFORMAT, ESHAPE); its further messages are bit-identical to those of the codec that the state came
  * from. [local] */
 ATOMO_API int atomo_codec_learnt(const atomo_codec *c, int tensor, atomo_tensor **out);
 ATOMO_API int atomo_codec_set_learnt(atomo_codec *c, int tensor, const atomo_tensor *bytes);

@@ -2,7 +2,7 @@
  *
  * They train a linear model y = W x together: each process has samples of its own, and in every step its gradient of
  * the squared error. It encodes the gradient to one message and sends it to process 0, which sends all messages to all
- * processes. Each decodes them in the order of the ranks, so that all have an average, and a W, of the same bits.
+ * processes. Each decodes them in the order of the ranks, so that averages, and W, are bit-identical in all of them.
  *
  *     cc tcp_average.c $(pkg-config --cflags --libs atomo-codec) -lm -o tcp_average
  *     ./tcp_average 0 3 127.0.0.1 4711 & ./tcp_average 1 3 127.0.0.1 4711 & ./tcp_average 2 3 127.0.0.1 4711

@@ -3,7 +3,7 @@
  * Haar 1910: (a + b)/sqrt(2) and (a - b)/sqrt(2) of neighbours, then the same for the sums, and so on. The flattened
  * tensor is divided into runs of powers of two by the binary digits of its length, so there are as many atoms as
  * entries. It works in place: after level l the sums are 2^l apart. The transform is exact except for rounding, and
- * gives the same bits on every CPU.
+ * bit-identical on every CPU.
  */
 #include "atoms/common/basis.h"
 

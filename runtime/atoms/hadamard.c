@@ -3,7 +3,7 @@
  * The flattened tensor is divided into runs of powers of two by the binary digits of its length (such as 2^16 + 2^4 +
  * 1). Each run is transformed by butterflies (Fino and Algazi, "Unified matrix treatment of the fast Walsh-Hadamard
  * transform", 1976). So there are as many atoms as entries, whereas padding with zeros could double their number. The
- * transform is its own inverse, exact except for rounding, and gives the same bits on every CPU.
+ * transform is its own inverse, exact except for rounding, and bit-identical on every CPU.
  */
 #include "atoms/common/basis.h"
 #include "atoms/common/rotation.h"

@@ -4,7 +4,7 @@
  * kh x kw neighbouring shifts. Images are smooth, so neighbouring taps are similar, and the DCT-II over the taps
  * concentrates most of the energy in their mean. docs/compressors.md has measurements. A tensor that is no kernel (not
  * four-dimensional, or 1x1), and an axis of more than 64 taps, is not transformed; such tensors are coded like `entry`.
- * The transform is exact except for rounding, gives the same bits on every CPU, and takes 2 (kh + kw) flops per entry.
+ * The transform is exact except for rounding, bit-identical on every CPU, and takes 2 (kh + kw) flops per entry.
  */
 #include "atoms/common/basis.h"
 #include "atoms/common/tap_cosines.h"

@@ -68,9 +68,9 @@ static bool in_parts(const atomo__plan *p, int blocks, const atomo_codec_block *
     return true;
 }
 
-/* What atomo_codec_decode_add does for the next messages of at most TOGETHER blocks, in one pass over acc and messages,
- * with their checksums. first: acc is set to 0 before. Returns false if a message is damaged; the blocks stay where
- * they were, and acc holds a part of the sum. */
+/* Does as atomo_codec_decode_add for the next messages of at most TOGETHER blocks, in one pass over acc and messages,
+ * and checks their checksums. first: acc is set to 0 before. Returns false if a message is damaged; the blocks stay
+ * where they were, and acc holds a part of the sum. */
 static bool add_parts(const atomo__plan *p, double step, int blocks, atomo_codec_block *block, float scale, bool first,
                       float *acc)
 {

@@ -5,7 +5,7 @@
  * two kernels of a convolution's weight into each row: (a, b, k, k) -> (ab/2, 2k^2), with kernels in the order o*b + i.
  * Since weights are stored as [out, kh, kw, in] here, its entries are gathered. If the number of kernels is odd, half
  * of the last row is zero. The update is not computed by BLAS: the terms of every element are added in order, so that
- * every CPU gives the same bits.
+ * the result is bit-identical on every CPU.
  */
 #include "coding/messages.h"
 #include <math.h>

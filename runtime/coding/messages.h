@@ -47,8 +47,8 @@ typedef struct atomo__fold {
 } atomo__fold;
 /* matrix [rows, cols] = g folded, times 2^exponent. */
 void atomo__fold_gather(const atomo__fold *f, const float *g, int exponent, float *matrix);
-/* Adds sum_j a_j[r] b_j[c], folded back, to acc; a is [k, rows], b [k, cols]. The terms are added in order, so every
- * CPU gives the same bits. tile: scratch of ATOMO__TILE_ROWS * cols floats. */
+/* Adds sum_j a_j[r] b_j[c], folded back, to acc; a is [k, rows], b [k, cols]. The terms are added in order, so the
+ * result is bit-identical on every CPU. tile: scratch of ATOMO__TILE_ROWS * cols floats. */
 enum { ATOMO__TILE_ROWS = 64 };
 void atomo__fold_rank_add(const atomo__fold *f, const float *a, const float *b, int k, float *acc, float *tile);
 

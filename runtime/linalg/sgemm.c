@@ -2,7 +2,7 @@
  *
  * On CPUs with AVX-512 it calls oneDNN's sgemm, else OpenBLAS. For matrices of a layer's size oneDNN is twice as fast
  * as OpenBLAS' AVX2 kernels (225 against 110 GFLOP/s per core on Zen 5, for which OpenBLAS before 0.3.26 has no AVX-512
- * kernel), and needs no preparation per shape. Inside a parallel region both use one thread, and give the same bits
+ * kernel), and needs no preparation per shape. Inside a parallel region both use one thread, and are bit-identical
  * each time.
  */
 #include "linalg/product.h"

@@ -4,8 +4,8 @@
  *
  * The matrices are Toom-Cook's for the points 0, +-P, +-Q, infinity (m = 4: 36 products instead of 144) or 0, +-R,
  * infinity (m = 2: 16 instead of 36). P and Q were chosen for the smallest rounding error.
- * Channels are processed in vectors of 16. Plain arithmetic in a fixed order gives the same bits on every CPU. Path:
- * stage 3.
+ * Channels are processed in vectors of 16. Plain arithmetic in a fixed order is bit-identical on every CPU.
+ * Path: stage 3.
  */
 #include "nn/winograd.h"
 #include "core/core.h"

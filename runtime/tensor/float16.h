@@ -30,8 +30,8 @@ typedef struct atomo__rounding {
  */
 void atomo__half_round(const atomo__rounding *how, int64_t at, const float *x, int64_t n, uint16_t *code);
 
-/* One element of dtype bf16 or f16, as IEEE 754 rounds: to nearest, ties to even; what is beyond the largest number
- * becomes infinite, and a NaN stays a NaN. */
+/* One element of dtype bf16 or f16, as IEEE 754 rounds: to nearest, ties to even; a number beyond the largest
+ * one becomes infinite, and a NaN stays a NaN. */
 static inline uint16_t atomo__bf16_of(float x)
 {
     const union {

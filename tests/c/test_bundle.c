@@ -68,7 +68,7 @@ static void test_left_alone(void)
     atomo_codec_free(c);
 }
 
-/* What the budget counts is what is sent: the body, and the bytes of its place in the bundle. */
+/* The budget counts the bytes that are sent: the body, and its place in the bundle. */
 static void test_counted(void)
 {
     static uint8_t data[ROOM];

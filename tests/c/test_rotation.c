@@ -110,7 +110,7 @@ static void quantisers(void)
     }
 }
 
-/* What a class costs falls as the price of a bit rises, without jumps; below some entries it is sent by chance. */
+/* The cost of a class falls as the price of a bit rises, without jumps; a class of few entries is sent by chance. */
 static void rates(void)
 {
     for (int64_t n = 128; n <= 65536; n *= 8) {

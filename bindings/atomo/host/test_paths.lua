@@ -4,7 +4,7 @@ local ffi = require "ffi"
 ffi.cdef [[char *atomo_host_realpath(const char *path, char *out) __asm__("realpath");]]
 
 local PATH_MAX = 4096
-local RENAMED = {peers = "baselines"} -- first word of a spec's old name -> of its new name
+local RENAMED = {peers = "baselines", agree = "fingerprint"} -- first word of a spec's old name -> of its new name
 
 local function exists(path)
   local file = io.open(path)

@@ -1,5 +1,5 @@
 --- Gradient clipping, as torch.nn.utils.clip_grad_norm_ and clip_grad_value_. Norms are summed in double in a fixed
--- order, so all ranks get the same bits. atomo.train clips after the exchange: clip_norm=, clip_value=.
+-- order, so the result is bit-identical on all ranks. atomo.train clips after the exchange: clip_norm=, clip_value=.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"

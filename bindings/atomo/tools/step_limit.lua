@@ -4,7 +4,7 @@
 --   local limit = step_limit.measure(step_limit.parts(steps, run_step), {rounds = 5, step = seconds_of_a_step})
 --   print(limit:text())
 -- A share of 1 is a step that spends no time outside convolutions and products, and runs each of them at its best.
--- Norms, activations, softmax, gates, rounding to bf16, the optimizer and the tape are what is missing to 1. It can
+-- The rest to 1 is for norms, activations, softmax, gates, rounding to bf16, the optimizer and the tape. The share can
 -- exceed 1 slightly: the runtime's own Winograd may be faster than oneDNN, and times vary. A machine's speed drifts, so
 -- measurements are in rounds: training steps, then all convolutions and products. The share is computed in each round,
 -- from times that were measured together; the result is the median.

@@ -1,7 +1,7 @@
 """Arrays that come again from step to step: what was checked of them, and their C tensors, are kept.
 
-What counts is where and what an array is now, not which object it is: address, shape, strides and dtype are read in
-every call and compared with those that were checked. So an array that was resized, converted or pointed to other memory
+An array is known by its present address, shape, strides and dtype, not by its object: every call reads them and
+compares them with those that were checked. So an array that was resized, converted or pointed to other memory
 is checked anew, and a new array at the address of a freed one is not taken for it. Nothing here holds an array of the
 caller, who holds it during the call.
 """

@@ -9,7 +9,7 @@
  * side, so that every stretch of the next round has equally many of every row. The first H has the whole length, the
  * second has stretches of 4096 if 2^a is longer. Lengths below 4096 have a third round. R is orthonormal, which is
  * proved. That estimates which are unbiased for a uniformly random R are unbiased for this one was only measured
- * (tests/spec/compress/rotated_spec.lua). It gives the same bits on every CPU.
+ * (tests/spec/compress/rotated_spec.lua). Its result is bit-identical on every CPU.
  */
 #include "atoms/common/rotation.h"
 #include "sampling/sampling.h"

@@ -125,7 +125,7 @@ static void make_classes(const rotated_map *m, const int64_t *entries, const dou
             c->sizes.size[i] += u.size;
             c->sizes.units[i]++;
         }
-        c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only what is beside an entry's bits depends on it */
+        c->sizes.size[i] /= c->sizes.units[i]; /* the mean: only the bits of each unit depend on it */
     }
     atomo__classes_ready(&c->sizes);
 }

@@ -11,7 +11,7 @@ local large = atomo.full({64 * 1024 * n}, 1) -- an all-reduce of this size takes
 local parts = {}
 for r = 1, n do parts[r] = atomo.full({r}, me) end
 
--- name, at least so many failures, operation
+-- name, least number of failures, operation
 local operations = {
   {"allreduce by the ring", n > 1 and 1 or 0, function() world:allreduce(large) end},
   {"allgather", 0, function() world:allgather(t) end},

@@ -1,5 +1,5 @@
 -- Loaders over tensors, over a user's set and with lists of transforms on any number of ranks: every sample once an
--- epoch, a stopped run resumes with the same bits, data that differ between ranks are named.
+-- epoch, a resumed run is bit-identical, data that differ between ranks are named.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local nn, world = atomo.nn, atomo.mpi.world

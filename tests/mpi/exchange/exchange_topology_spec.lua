@@ -1,4 +1,4 @@
--- Every topology against every family of compressors: replicas hold the same bits, the average is right where nothing
+-- Every topology against every family of compressors: replicas are bit-identical, the average is right where nothing
 -- is drawn and unbiased where something is, traffic is bounded, what cannot work is refused by name.
 local atomo = require "atomo"
 local world = atomo.mpi.world

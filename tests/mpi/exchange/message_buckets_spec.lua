@@ -1,5 +1,5 @@
 -- Option message_buckets: the parts in which a step's messages are sent. Every number of them averages what the ranks
--- send, in every topology; the same number gives the same bits again.
+-- send, in every topology; the same number again gives a bit-identical average.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

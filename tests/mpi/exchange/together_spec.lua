@@ -1,5 +1,5 @@
 -- Option together through an exchange: the average of all ranks is closer to the mean of their gradients, in every
--- topology, and the same bits everywhere. False-alarm rate: 5 standard errors of two means of draws, 1e-6 a check.
+-- topology, and bit-identical on all. False-alarm rate: 5 standard errors of two means of draws, 1e-6 a check.
 local atomo = require "atomo"
 local world = atomo.mpi.world
 

@@ -1,4 +1,4 @@
--- A sharded optimizer (ZeRO-1): the same bits as one that is not sharded, 1/P of its state on each rank, state that
+-- A sharded optimizer (ZeRO-1): bit-identical to one that is not sharded, 1/P of its state on each rank, state that
 -- moves between both, and errors that reach every rank.
 local atomo = require "atomo"
 local fails = require "support.fails"

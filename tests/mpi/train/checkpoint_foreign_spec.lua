@@ -1,5 +1,5 @@
--- What is given in place of a checkpoint or its folder and is not one: refused before the first step, on all ranks with
--- the same text, by what it is; nothing in it changes.
+-- Files and folders given in place of a checkpoint or its folder are refused before the first step, on all ranks with
+-- the same text, which says what they are. They stay unchanged.
 local atomo = require "atomo"
 local checkpoints = require "support.checkpoints"
 local disk = require "atomo.train.checkpoint.disk"

@@ -2,7 +2,7 @@
 -- Messages and decoded gradients have the checksums of tests/golden/message_bits.lua. A change that is meant to
 -- change bits renews that file: build/atomo-lua tests/golden/make_message_bits.lua
 --
--- C without BLAS and FFTW has the same bits on every CPU, with and without AVX-512 (runtime/core/core.h). Atoms that
+-- C without BLAS and FFTW is bit-identical on every CPU, with and without AVX-512 (runtime/core/core.h). Atoms that
 -- call BLAS, LAPACK or FFTW have those of the library and the CPU: they are compared where both are as in the file.
 local atomo, messages = require "atomo", require "support.message_bits"
 local golden = require "golden.message_bits"

@@ -1,5 +1,5 @@
 -- Numbers from scripts where C wants integers: sizes, dimensions, indices, counts, seeds, elements of i32 and u8.
--- What is no whole number, or does not fit, is refused at the caller's line; int64_t and uint64_t are taken.
+-- A value that is no whole number, or does not fit, is refused at the caller's line; int64_t and uint64_t are taken.
 local atomo = require "atomo"
 local number = require "atomo.core.number"
 local F, nn = atomo.F, atomo.nn

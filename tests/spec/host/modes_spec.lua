@@ -1,5 +1,5 @@
 -- Results do not depend on LuaJIT's mode: interpreted, compiled at the first iteration, with a garbage collector that
--- runs all the time, the same job gives the same bits (tests/support/modes_job.lua), and the tape's spec passes.
+-- runs all the time, the same job is bit-identical (tests/support/modes_job.lua), and the tape's spec passes.
 -- test: slow
 local root = require "support.root"
 local spawn = require "support.spawn"

@@ -1,5 +1,5 @@
 -- Convolution with large kernels and odd channels (runtime/nn/conv_rows.c, where the CPU has AVX-512): equal to
--- im2col, the same bits for any number of threads.
+-- im2col, and bit-identical for any number of threads.
 local convolution = require "support.convolution"
 
 --- Can this machine run the kernels? Elsewhere the same layers go to an engine that sums by thread.

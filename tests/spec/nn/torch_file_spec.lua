@@ -24,7 +24,7 @@ local function small(options)
     nn.Linear(12, options.width or 4), nn.Linear(options.width or 4, 4, {bias = false})}
 end
 
---- Are all tensors of two models the same bits?
+--- Are all tensors of two models bit-identical?
 local function same(a, b)
   local of_b = b:state_dict()
   for name, t in pairs(a:state_dict()) do assert.equal(t:bytes(), of_b[name]:bytes(), name) end

@@ -1,5 +1,5 @@
 -- The cases of edges_golden_spec once more in every layout that a tensor can have, and of the elementwise functions at
--- every length: the same bits as of the contiguous case, forward and gradient.
+-- every length: bit-identical to the contiguous case, forward and gradient.
 -- test: slow
 local atomo = require "atomo"
 local edges = require "support.edges"

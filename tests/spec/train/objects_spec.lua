@@ -1,5 +1,5 @@
--- What atomo.train is given in place of a model, an optimizer, an exchange or the results of a function is refused by
--- name, before anything is trained, and so is an optimizer that would not train the model.
+-- atomo.train refuses, by name and before anything is trained, values given in place of a model, an optimizer, an
+-- exchange or the results of a function, and an optimizer that would not train the model.
 local atomo = require "atomo"
 local nn, F = atomo.nn, atomo.F
 local fails = require "support.fails"

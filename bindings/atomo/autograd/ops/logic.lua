@@ -1,6 +1,6 @@
 --- Questions about elements, answered by f32 tensors of 1 (yes) and 0: isnan, isinf, isfinite; logic on such answers;
 -- count_nonzero and nonzero; equal and allclose of whole tensors, which answer true or false.
--- Operands may have any dtype; what is not 0, NaN included, counts as true. Nothing has a gradient.
+-- Operands may have any dtype; every value except 0, NaN included, counts as true. Nothing has a gradient.
 local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local O = require "atomo.tensor.check_options"

@@ -1,6 +1,6 @@
 --- Buckets of messages: encoded by the compressor's streaming form when the bucket is full, sent by the topology's
--- program. If averages are sent back, a bucket's answer is sent after the next bucket's messages. What arrives last,
--- every rank's messages or the owners' answers, is decoded. This file has what both kinds share: native compressors
+-- program. If averages are sent back, a bucket's answer is sent after the next bucket's messages. A rank decodes the
+-- last operation's messages: those of all ranks, or the owners' answers. Two kinds share this file: native compressors
 -- encode and decode on the coding thread (native.lua), scripted ones on the main thread (scripted.lua).
 local T = require "atomo.tensor"
 local Bucket = require "atomo.exchange.bucket"
