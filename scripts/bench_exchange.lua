@@ -21,7 +21,7 @@ local opts = atomo.cli.parse {
   },
   options = {
     {"sizes", "string", "1K,16K,256K,4M,64M", "bytes of the fp32 gradient; K, M and G are powers of 1024"},
-    {"topology", "list", topologies, "topologies; those that cannot carry a compressor are left " ..
+    {"topology", "list", topologies, "topologies; combinations that do not work are left " ..
       "out", choices = topologies},
     {"compress", "string", "none svd:ratio=64,bits=8 entry:ratio=64", "compressors, separated by spaces; all: " ..
       "every built-in one"},

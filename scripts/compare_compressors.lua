@@ -12,8 +12,8 @@ local opts = atomo.cli.parse {
     "biased one (error feedback returns it in later steps). Column x bound divides the prediction by 1 / (4^R - 1), " ..
     "with R bits per entry. No unbiased code of normally distributed entries has less; gradients with structure " ..
     "can. Column x classes, for rotated, divides it by the same bound for entries with the energies of its classes. " ..
-    "--ranks measures the mean of several ranks' messages, each of a batch of its own, with draws that cancel " ..
-    "(option together) and with independent ones.",
+    "--ranks measures the mean of several ranks' messages, each rank with another batch, by draws that cancel " ..
+    "(option together) and by independent ones.",
   examples = {
     "build/atomo-lua scripts/compare_compressors.lua --gradients DIR --ratio 16,64,256 --plot compare",
     "build/atomo-lua scripts/compare_compressors.lua --model resnet20 --compress 'svd:bits=4 entry qsgd'",

@@ -39,7 +39,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     atomo_stream stream = c->stream;
     stream.purpose = ATOMO_RNG_QUANT;
     atomo__put_f32(w, scale);
-    atomo__quant_write(w, g, plan->n, bits, scale, &stream, 0, atomo__room(c));
+    atomo__quant_write(w, g, plan->n, bits, scale, &stream, 0, atomo__claim_scratch(c));
     plan->expected = plan->sent = (double)plan->n;
     plan->variance = *(const double *)plan->state;
     return ATOMO_OK;
@@ -48,7 +48,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const float step = scale * atomo__get_f32(r);
-    float *x = atomo__room(c);
+    float *x = atomo__claim_scratch(c);
     atomo__quant_read(r, x, plan->n, (int)plan->option[BITS]);
     if (r->bad || !isfinite(step)) return ATOMO_EFORMAT;
     atomo__add_scaled(x, plan->n, step, acc);

@@ -27,12 +27,12 @@ static void price(atomo__plan *plan, double T)
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    return atomo__entries_encode(plan, g, plan->option[STEP], atomo__room(c), c, w);
+    return atomo__entries_encode(plan, g, plan->option[STEP], atomo__claim_scratch(c), c, w);
 }
 
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    return atomo__entries_decode_add(plan->n, plan->option[STEP], r, atomo__room(c), scale, acc);
+    return atomo__entries_decode_add(plan->n, plan->option[STEP], r, atomo__claim_scratch(c), scale, acc);
 }
 
 const struct atomo_atoms atomo_atoms_entry = {

@@ -227,7 +227,8 @@ static int write_atom(const atomo__plan *plan, const float *row, double p, uint3
         atomo_stream stream = c->stream;
         stream.purpose = purpose[k];
         if (bits)
-            atomo__quant_write(w, factor, plan->factor_width[k], bits, scale[k], &stream, number, atomo__room(c));
+            atomo__quant_write(w, factor, plan->factor_width[k], bits, scale[k], &stream, number,
+                               atomo__claim_scratch(c));
         else
             write_integers(w, factor, plan->factor_width[k]);
     }
@@ -262,7 +263,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     state *s = plan->state;
-    float *row = atomo__room(c);
+    float *row = atomo__claim_scratch(c);
     uint32_t atoms = atomo__get_varint(r);
     s->taken = 0;
     if (r->bad || atoms > (uint64_t)s->atoms) return ATOMO_EFORMAT;

@@ -194,7 +194,7 @@ static void price(atomo__plan *plan, double T)
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    if (has_few(plan)) return atomo__entries_encode(plan, g, FEW_STEP, atomo__room(c), c, w);
+    if (has_few(plan)) return atomo__entries_encode(plan, g, FEW_STEP, atomo__claim_scratch(c), c, w);
     return rotated_encode(plan, coefficients(plan, g, c), c, w);
 }
 
@@ -219,7 +219,7 @@ static void settle(atomo__context *c, float *acc)
 
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    if (has_few(plan)) return atomo__entries_decode_add(plan->n, FEW_STEP, r, atomo__room(c), scale, acc);
+    if (has_few(plan)) return atomo__entries_decode_add(plan->n, FEW_STEP, r, atomo__claim_scratch(c), scale, acc);
     const rotated_state *s = atomo__rotated_state(plan);
     if (c->held) *c->held = NULL;
     if (s->shape.taps == 1) return rotated_read(plan, r, c, scale, acc, false);

@@ -89,7 +89,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
     const int bits = (int)plan->option[BITS];
     const double *lambda = plan->state;
-    uint32_t *index = atomo__room(c), m = 0;
+    uint32_t *index = atomo__claim_scratch(c), m = 0;
     float *work = (float *)(void *)(index + rows) + cols;
     atomo__draw draw = atomo__draw_of(&c->stream, c->fixed_few);
     double noisy = 0;
@@ -120,7 +120,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
     const int64_t rows = rows_of(plan), cols = plan->n / rows;
-    uint32_t *index = atomo__room(c);
+    uint32_t *index = atomo__claim_scratch(c);
     float *row = (float *)(void *)(index + rows);
     int64_t m = atomo__read_indices(r, rows, false, index);
     if (m < 0) return ATOMO_EFORMAT;

@@ -79,7 +79,7 @@ typedef struct atomo__pending {
 } atomo__pending;
 
 struct atomo__context { /* the arguments and scratch memory of one encode or decode */
-    void *scratch;      /* use it by atomo__room */
+    void *scratch;      /* use it by atomo__claim_scratch */
     const void **held;  /* *held: state of the basis whose coefficients are in scratch, NULL: none; NULL: not tracked */
     bool next;          /* in measure: this tensor is encoded next, so its coefficients may stay in scratch */
     atomo__pending *pending; /* NULL: every message is added to acc at once */
@@ -89,8 +89,8 @@ struct atomo__context { /* the arguments and scratch memory of one encode or dec
     bool fixed_few;          /* systematic sampling of svd, rows and atoms made in Lua, of which a tensor sends few */
 };
 
-/* Returns the scratch memory for new content, and records that it holds no coefficients any more. */
-static inline void *atomo__room(const atomo__context *c)
+/* Returns the scratch memory for new content, and records that it no longer holds coefficients. */
+static inline void *atomo__claim_scratch(const atomo__context *c)
 {
     if (c->held) *c->held = NULL;
     return c->scratch;

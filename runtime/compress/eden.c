@@ -144,7 +144,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
         if (out) memcpy(out, g, 4 * (size_t)plan->n);
         return ATOMO_OK;
     }
-    float *y = atomo__room(c), *work = y + plan->scratch / (2 * sizeof(float));
+    float *y = atomo__claim_scratch(c), *work = y + plan->scratch / (2 * sizeof(float));
     atomo_stream stream = c->stream;
     stream.purpose = ATOMO_RNG_ROTATE;
     for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);) {
@@ -188,7 +188,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
         const uint8_t *in = atomo__get_raw(r, 4 * (size_t)plan->n);
         return in && atomo__add_floats(in, plan->n, scale, acc) ? ATOMO_OK : ATOMO_EFORMAT;
     }
-    float *y = atomo__room(c), *work = y + plan->scratch / (2 * sizeof(float));
+    float *y = atomo__claim_scratch(c), *work = y + plan->scratch / (2 * sizeof(float));
     atomo_stream stream = c->stream;
     stream.purpose = ATOMO_RNG_ROTATE;
     for (atomo__rotation_units u = {.left = plan->n}; atomo__rotation_next(&u);) {

@@ -132,7 +132,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
 {
     state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
-    float *p = atomo__room(c), *scaled = p + left, largest;
+    float *p = atomo__claim_scratch(c), *scaled = p + left, largest;
     double sum;
     int e = 0;
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
@@ -161,7 +161,7 @@ static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context 
 {
     const state *s = plan->state;
     const size_t left = (size_t)s->rank * (size_t)s->fold.rows, right = (size_t)s->rank * (size_t)s->fold.cols;
-    float *p = atomo__room(c), *q = p + left;
+    float *p = atomo__claim_scratch(c), *q = p + left;
     const uint8_t *in = atomo__get_raw(r, 2 + 4 * (left + right));
     uint16_t code;
     double sum, square;
@@ -221,7 +221,7 @@ static int linear_expand(const atomo__plan *plan, const float *first, const floa
 {
     const state *s = plan->state;
     const int64_t left = linear_size(plan, 0);
-    float *p = atomo__room(c);
+    float *p = atomo__claim_scratch(c);
     (void)ranks;
     for (int64_t i = 0; i < left; i++) p[i] = first[i] * scale;
     atomo__fold_rank_add(&s->fold, p, last, s->rank, acc, p + left);

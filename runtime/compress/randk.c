@@ -42,7 +42,7 @@ static int plan(atomo__plan *plan)
 static const uint64_t *draw(const atomo__plan *plan, const atomo__context *c, int64_t k)
 {
     enum { DRAWS = 128 };
-    uint64_t *bit = atomo__room(c), word[DRAWS];
+    uint64_t *bit = atomo__claim_scratch(c), word[DRAWS];
     atomo_stream s = c->stream;
     s.rank = 0;
     s.purpose = ATOMO_RNG_SAMPLE;

@@ -32,7 +32,7 @@ static int plan(atomo__plan *plan)
 
 static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__writer *w)
 {
-    uint32_t *histogram = atomo__room(c), *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    uint32_t *histogram = atomo__claim_scratch(c), *index = histogram + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     double sum;
     float largest;
     ATOMO_TRY(atomo__gradient_size(plan, g, &sum, &largest));
@@ -46,7 +46,7 @@ static int encode(atomo__plan *plan, const float *g, atomo__context *c, atomo__w
 
 static int decode_add(const atomo__plan *plan, atomo__reader *r, atomo__context *c, float scale, float *acc)
 {
-    uint32_t *index = (uint32_t *)atomo__room(c) + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
+    uint32_t *index = (uint32_t *)atomo__claim_scratch(c) + ATOMO__SELECT_SCRATCH / sizeof(uint32_t);
     int64_t m = atomo__read_indices(r, plan->n, false, index);
     if (m < 0 || m > count_of(plan)) return ATOMO_EFORMAT;
     for (int64_t i = 0; i < m; i++) {

@@ -171,7 +171,9 @@ static int set_gradients(atomo_bucket *b, const atomo_tensor *const *grads, doub
     return b->result && b->into_gradients ? atomo__messages_set(b->result, grads, false) : ATOMO_OK;
 }
 
-static int go(atomo_bucket *b)
+/* Posts the operations of b before `second`, then the remaining ones of the bucket before it; of the last bucket also
+ * its own remaining ones. */
+static int post_operations(atomo_bucket *b)
 {
     atomo_bucket *before = b->before;
     ATOMO_TRY(post(b, 0, b->second));
@@ -183,7 +185,7 @@ int atomo_bucket_start(atomo_bucket *b, const atomo_tensor *const *grads, double
 {
     ATOMO_TRY(ready(b));
     ATOMO_TRY(set_gradients(b, grads, step));
-    return go(b);
+    return post_operations(b);
 }
 
 int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, const double *sizes)
@@ -201,7 +203,7 @@ int atomo_bucket_send(atomo_bucket *b, const atomo_tensor *send, double at, cons
     if (send) atomo__tensor_hold(&b->send, send);
     b->at = at;
     memcpy(b->sizes, sizes, sizeof *sizes * (size_t)n);
-    return go(b);
+    return post_operations(b);
 }
 
 /* Adds the seconds of coding to out[0..1]. Returns the status of the failure that came first in the program, and sets

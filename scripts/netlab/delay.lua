@@ -2,9 +2,9 @@
 -- machines. Runs in the switch's namespace until it is ended; prints "ready" when all links are connected.
 --   atomo-lua scripts/netlab/delay.lua MILLISECONDS HOSTS
 -- Host K's cable ends at device wireK, the switch's port at relayK. A packet that arrives at wireK goes to relayK
--- after the delay, in order; one that arrives at relayK goes to wireK at once. So the round trip between two hosts gets longer by
--- twice the delay. Packets are read and sent with the kernel's offload header, so that segments up to 64 kB and
--- unfilled checksums pass unchanged.
+-- after the delay, in order; one that arrives at relayK goes to wireK at once. So the round trip between two hosts gets
+-- longer by twice the delay. Packets are read and sent with the kernel's offload header, so that segments up to 64 kB
+-- and unfilled checksums pass unchanged.
 local ffi = require "ffi"
 ffi.cdef [[
 typedef struct {

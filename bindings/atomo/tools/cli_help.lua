@@ -44,6 +44,11 @@ local function option_head(o)
   return ("--%s %s"):format(o[1], o.metavar or metavars[o[2]])
 end
 
+--- Returns the unit for a value: "step" for 1, "steps" else. Abbreviations (s, ms) stay.
+local function unit_of(unit, value)
+  return value == 1 and #unit > 3 and unit:gsub("s$", "") or unit
+end
+
 local function option_help(o)
   local notes = {}
   if o.choices then notes[#notes + 1] = "one of " .. table.concat(o.choices, ", ") end
@@ -53,7 +58,8 @@ local function option_help(o)
     if not o[3] then notes[#notes + 1] = "default: off" end
   elseif o[3] ~= nil and o[3] ~= "" then
     local text = shown(o[3])
-    if text ~= "" then notes[#notes + 1] = ("default %s%s"):format(text, o.unit and " " .. o.unit or "") end
+    local unit = o.unit and " " .. unit_of(o.unit, o[3]) or ""
+    if text ~= "" then notes[#notes + 1] = ("default %s%s"):format(text, unit) end
   elseif o.unit then
     notes[#notes + 1] = "in " .. o.unit
   end

@@ -124,7 +124,7 @@ class Wrapped:
             library().c.atomo_tensor_free(self.pointer)
 
 
-def take(pointer: Any) -> np.ndarray:
+def copy_and_free(pointer: Any) -> np.ndarray:
     """A copy of a C tensor that a C function made. The C tensor is freed."""
     t = pointer.contents
     kind = np.float32 if t.dtype == functions.F32 else np.uint8

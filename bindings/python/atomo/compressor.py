@@ -201,7 +201,7 @@ class Compressor:
             ready = self.gradients.of_list(grads, first, f"{self.name}: gradient", names)
             if ready.planned != self.plannings:
                 self.plan_all(ready, first, names, same_shapes)
-            room = self.room(ready.most) if out is None else arrays.writable_bytes(out, f"{self.name}: out")
+            room = self.buffer(ready.most) if out is None else arrays.writable_bytes(out, f"{self.name}: out")
             self.lib.codec_encode(self.handle, len(grads), ready.numbers, ready.pointers, step, rank, address(room),
                                   room.size, ready.lengths)
             ends, memory = list(accumulate(map(int, ready.lengths[:len(grads)]))), room.data
@@ -225,7 +225,7 @@ class Compressor:
         return (whole(step, f"{self.name}: step", least, MOST_STEP),
                 whole(rank, f"{self.name}: rank", least, MOST_RANK))
 
-    def room(self, nbytes: int) -> np.ndarray:
+    def buffer(self, nbytes: int) -> np.ndarray:
         """A buffer of at least nbytes that later calls use again."""
         if self.scratch.size < nbytes:
             self.scratch = np.empty(nbytes, np.uint8)
@@ -367,7 +367,7 @@ class Compressor:
         out, tensor = functions.TensorP(), whole(tensor, f"{self.name}: tensor", 0, MOST)
         with self.lock:
             read(self.handle, tensor, ctypes.byref(out))
-        return arrays.take(out)
+        return arrays.copy_and_free(out)
 
     def put_state(self, put: Callable[..., int], tensor: int, value: np.ndarray) -> None:
         kind = functions.U8 if value.dtype == np.uint8 else functions.F32

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import functions
-from .arrays import Wrapped, readable, take
+from .arrays import Wrapped, copy_and_free, readable
 from .loader import library
 
 
@@ -17,4 +17,4 @@ def probabilities(weights: Any, s: float, cost: Any = None) -> np.ndarray:
     w, out = Wrapped(readable(weights, "probabilities: weights")), functions.TensorP()
     c = None if cost is None else Wrapped(readable(cost, "probabilities: cost"))
     library().probabilities(w.pointer, s, c.pointer if c else None, ctypes.byref(out))
-    return take(out)
+    return copy_and_free(out)

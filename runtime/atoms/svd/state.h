@@ -84,7 +84,7 @@ size_t atomo__svd_scratch(const svd_state *s, void *block, svd_scratch *m);
 static inline svd_scratch atomo__svd_scratch_of(const svd_state *s, const atomo__context *c)
 {
     svd_scratch m;
-    atomo__svd_scratch(s, atomo__room(c), &m);
+    atomo__svd_scratch(s, atomo__claim_scratch(c), &m);
     return m;
 }
 
