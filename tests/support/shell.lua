@@ -4,6 +4,14 @@ local system = require "atomo.tools.system"
 
 local M = {quote = system.quote, read = system.read}
 
+--- Returns a file's bytes; raises if it cannot be read.
+function M.content(path)
+  local file = assert(io.open(path, "rb"))
+  local text = assert(file:read "*a")
+  file:close()
+  return text
+end
+
 --- Writes a file; raises if it cannot be written.
 function M.write(path, text)
   local file = assert(io.open(path, "wb"))

@@ -2,6 +2,7 @@
 local atomo = require "atomo"
 local data = atomo.data
 local shared = require "support.root" .. "../shared/data/"
+local write = require("support.shell").write
 
 local function sh(command)
   local status = os.execute(command)
@@ -13,12 +14,6 @@ local function folder()
   os.remove(path)
   sh("mkdir " .. path)
   return path
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
 end
 
 --- n records of a CIFAR file: labels i % classes, the byte at (plane, pixel) is (i + plane * 50 + pixel) % 256.

@@ -6,6 +6,7 @@ local folders = require "support.folders"
 local atomo = require "atomo"
 
 local script = require "support.root" .. "scripts/get_data.sh"
+local bytes_of = require("support.shell").read
 
 local function run(arguments) return spawn.run(("sh %s %s"):format(spawn.quote(script), arguments), {timeout = 30}) end
 
@@ -20,13 +21,6 @@ local function with_mirror(fn)
       spawn.quote(path))) == 0)
     fn(path)
   end)
-end
-
-local function bytes_of(path)
-  local file = io.open(path, "rb")
-  local bytes = file and file:read "*a"
-  if file then file:close() end
-  return bytes
 end
 
 describe("get_data.sh", function()

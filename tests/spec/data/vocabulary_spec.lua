@@ -1,6 +1,7 @@
 -- Byte-pair encodings: pre-tokens, merges learned from a text, files, and any bytes encoded and decoded.
 local atomo = require "atomo"
 local fails = require "support.fails"
+local read = require("support.shell").content
 local pretokens = require "atomo.data.pretokens"
 local with_file = require "support.with_file"
 local text = atomo.text
@@ -9,13 +10,6 @@ local function cut(bytes)
   local list = {}
   for token in pretokens.each(bytes) do list[#list + 1] = token end
   return list
-end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local bytes = file:read "*a"
-  file:close()
-  return bytes
 end
 
 --- Pseudo-random bytes: of the whole range, or of few letters, so that merges occur.

@@ -5,6 +5,7 @@ local atomo = require "atomo"
 local fails = require "support.fails"
 local folders = require "support.folders"
 local models = require "models"
+local one_thread = require "support.one_thread"
 
 --- Files of n images in MNIST's format, with a label's row bright.
 local function mnist_files(n)
@@ -22,12 +23,7 @@ local function mnist_files(n)
 end
 
 describe("MNIST's images, 28x28x1,", function()
-  local threads
-  lazy_setup(function()
-    threads = atomo.num_threads()
-    atomo.set_num_threads(1)
-  end)
-  lazy_teardown(function() atomo.set_num_threads(threads) end)
+  one_thread(lazy_setup, lazy_teardown)
 
   for _, name in ipairs {"lenet", "mlp", "resnet20", "densenet40_12", "mobilenet", "wide_resnet16_4"} do
     it("train " .. name, function()

@@ -5,17 +5,11 @@ local fails = require "support.fails"
 local nn = atomo.nn
 local pickle = require "atomo.nn.torch.pickle"
 local root = require "support.root"
+local read = require("support.shell").content
 local with_file = require "support.with_file"
 local zip = require "atomo.nn.torch.zip"
 
 local golden = root .. "tests/golden/"
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
 
 --- The model of torch_small.pt.
 local function small(options)

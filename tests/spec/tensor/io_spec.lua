@@ -1,13 +1,7 @@
 -- .npy files both ways, against files that numpy wrote (tests/golden/make_npy.py).
 local atomo = require "atomo"
 local golden = require "support.root" .. "tests/golden/"
-
-local function bytes_of(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local bytes_of = require("support.shell").content
 
 local function write(text)
   local path = os.tmpname()

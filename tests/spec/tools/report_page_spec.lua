@@ -3,6 +3,7 @@
 local log = require "atomo.core.log"
 local plot = require "atomo.tools.plot"
 local root = require "support.root"
+local read = require("support.shell").content
 local scale = require "atomo.tools.plot.scale"
 local spawn = require "support.spawn"
 local script = spawn.quote(root .. "scripts/report.lua")
@@ -27,13 +28,6 @@ local function write_log(path, compress, factor, slow, lr)
   end
   file:write {event = "end", time = slow * 121, test_loss = 0.3, test_accuracy = 0.6}
   file:close()
-end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 --- Returns the polyline of a series: its stroke and dashes, and the number of markers after it.

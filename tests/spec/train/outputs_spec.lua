@@ -7,6 +7,7 @@ local crc32c = require "atomo.core.crc32c"
 local csv = require "atomo.train.outputs.csv"
 local disk = require "atomo.train.checkpoint.disk"
 local fails = require "support.fails"
+local read = require("support.shell").content
 local ffi = require "ffi"
 local log = require "atomo.core.log"
 local spawn = require "support.spawn"
@@ -105,13 +106,6 @@ local function events(bytes)
 end
 
 -- ---- specs --------------------------------------------------------------------------------------------------------
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
 
 local folders = {}
 local function new_folder()
