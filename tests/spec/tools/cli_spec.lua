@@ -145,6 +145,14 @@ describe("cli.parse", function()
     end
   end)
 
+  it("prints the unit of 1 in the singular, abbreviations as they are", function()
+    local text = cli.help {name = "train.lua", options = {{"warm", "int", 1, "not timed", unit = "steps"},
+      {"keep", "int", 0, "kept", unit = "steps"}, {"limit", "number", 1, "most", unit = "ms"}}}
+    assert.matches("default 1 step%)", text)
+    assert.matches("default 0 steps%)", text)
+    assert.matches("default 1 ms%)", text)
+  end)
+
   it("prints examples with the paths of this command line", function()
     local before = _G.arg
     local text_of = {}
