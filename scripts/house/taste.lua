@@ -27,7 +27,7 @@ local LIMITS = {{"^runtime/atomo[%w_]*%.h$", 600}, {"^runtime/.*%.h$", 250}, {"^
   {"^bindings/.*%.lua$", 300}, {"^scripts/.*%.lua$", 300}, {"^models/.*%.lua$", 300}}
 
 -- Words that have been replaced by another word (one word for one thing), and phrases that are hard to read.
-local WORDS = {"parcel", "beacon", "agree%.c", "outer", "peers", "ones?'s own", "so many", "goes on", "but for",
+local WORDS = {"parcel", "beacon", "agree%.c", "peers", "ones?'s own", "so many", "goes on", "but for",
   "the same bits", "where there is none", "those that", "what is", "what a"}
 
 local function list_long(tree, paths, say)
