@@ -26,7 +26,7 @@ end
 
 --- Replaces t[name] by a function that counts calls while armed, and has the fault at the N-th.
 local function watch(t, name, writes)
-  local original = t[name]
+  local original = assert(t[name], name)
   t[name] = function(...)
     if armed and world.rank == at_rank then
       changes = changes + 1
@@ -49,8 +49,8 @@ if where == "load" then
 elseif where == "start" then
   watch(getmetatable(world), "bcast")
 else
-  for _, name in ipairs {"make", "rename", "remove", "sync", "put", "write"} do
-    watch(disk, name, name == "put" or name == "write")
+  for _, name in ipairs {"make", "rename", "remove", "sync", "write_text", "write"} do
+    watch(disk, name, name:find "^write" ~= nil)
   end
 end
 

@@ -57,9 +57,8 @@ local function option_help(o)
   if o[2] == "flag" then
     if not o[3] then notes[#notes + 1] = "default: off" end
   elseif o[3] ~= nil and o[3] ~= "" then
-    local text = shown(o[3])
-    local unit = o.unit and " " .. unit_of(o.unit, o[3]) or ""
-    if text ~= "" then notes[#notes + 1] = ("default %s%s"):format(text, unit) end
+    local text, unit = shown(o[3]), o.unit and " " .. unit_of(o.unit, o[3]) or ""
+    if text ~= "" then notes[#notes + 1] = "default " .. text .. unit end
   elseif o.unit then
     notes[#notes + 1] = "in " .. o.unit
   end
