@@ -36,25 +36,41 @@ local function put_random_streams(streams)
   C.atomo_random_set_draws(streams.draws)
 end
 
---- Returns what body's forward depends on besides its arguments and parameters: modes and copies of the buffers of its
---- modules, and the places in the random streams.
-local function surroundings(body)
-  local modes, buffers = {}, {}
-  for i, entry in ipairs(body:named_modules()) do modes[i] = {entry[2], entry[2].training} end
-  for i, b in ipairs(body:buffers()) do buffers[i] = {b, b:clone()} end
-  return {modes = modes, buffers = buffers, streams = random_streams(), masks = F.dropout_state()}
+local function fields_of(module)
+  local fields = {}
+  for name, value in next, module do fields[name] = value end
+  return fields
+end
+
+local function put_fields(module, fields)
+  for name in next, module do
+    if fields[name] == nil then module[name] = nil end
+  end
+  for name, value in next, fields do rawset(module, name, value) end
+end
+
+--- Returns what body's forward depends on besides its arguments and parameters: the fields of its modules (modes,
+--- options, counters), copies of their buffers, and the places in the random streams. more: surroundings whose modules
+--- and buffers are covered, too.
+local function surroundings(body, more)
+  local around = {fields = {}, buffers = {}, streams = random_streams(), masks = F.dropout_state()}
+  for _, entry in ipairs(body:named_modules()) do around.fields[entry[2]] = fields_of(entry[2]) end
+  for _, b in ipairs(body:buffers()) do around.buffers[b] = b:clone() end
+  for m in pairs(more and more.fields or {}) do around.fields[m] = around.fields[m] or fields_of(m) end
+  for b in pairs(more and more.buffers or {}) do around.buffers[b] = around.buffers[b] or b:clone() end
+  return around
 end
 
 local function put(around)
-  for _, m in ipairs(around.modes) do rawset(m[1], "training", m[2]) end
-  for _, b in ipairs(around.buffers) do b[1]:copy_(b[2]) end
+  for module, fields in pairs(around.fields) do put_fields(module, fields) end
+  for buffer, value in pairs(around.buffers) do buffer:copy_(value) end
   put_random_streams(around.streams) -- may set the seed, which restarts the masks
   F.put_dropout_state(around.masks)
 end
 
 --- Runs fn in forward's surroundings; restores the present ones, also after an error.
 local function as_in_forward(body, around, fn, ...)
-  local now = surroundings(body)
+  local now = surroundings(body, around)
   put(around)
   local ok, text = pcall(fn, ...)
   put(now)
@@ -137,7 +153,8 @@ local Checkpoint = Module:extend "Checkpoint"
 Checkpoint.torch_names = {body = ""}
 
 --- nn.Checkpoint(body). body: a module whose forward returns tensors. Tensors that require a gradient are arguments of
---- their own, not in tables. Until backward has run, what else forward reads must stay as it is.
+--- their own, not in tables. The repeated forward sees the fields of body's modules as they were. Until backward has
+--- run, what else forward reads must stay as it is.
 ---@param body atomo.Module
 ---@usage nn.Checkpoint(nn.Sequential {nn.Linear(3, 4), nn.ReLU()})(atomo.ones(2, 3)):size(2) --> 4
 function Checkpoint:init(body)

@@ -60,6 +60,45 @@ describe("nn.Checkpoint", function()
     assert.same({first, second}, {atomo.rand(1):item(), atomo.rand(1):item()})
   end)
 
+  -- Each body is made anew: its forward changes its fields. It is called twice before backward, as a layer that is used
+  -- twice.
+  for name, make in pairs {
+    ["a count of its calls"] = function()
+      return module({calls = 0}, function(self, x)
+        self.calls = self.calls + 1
+        return x * x * self.calls
+      end)
+    end,
+    ["a state that it replaces"] = function()
+      return module({}, function(self, x)
+        local y = (x * (self.state or 1)):tanh()
+        self.state = y:detach():keep()
+        return y
+      end)
+    end,
+    ["an option that is set before backward"] = function() return nn.Sequential {nn.Dropout(0.5), nn.Tanh()} end,
+    ["a layer that is replaced before backward"] = function()
+      return module({layer = nn.Tanh()}, function(self, x) return self.layer(x) end)
+    end,
+  } do
+    it("gives the gradients of a body with " .. name, function()
+      local results = {}
+      for i, wrap in ipairs {false, true} do
+        local body = make()
+        local m, x = wrap and nn.Checkpoint(body) or body, atomo.param {{0.5, -1}, {2, 3}}
+        atomo.manual_seed(4)
+        local y = m(x) + m(x) * 2
+        if body[1] then body[1].p = 0.1 end
+        local layer = rawget(body, "layer") and nn.ReLU()
+        if layer then body.layer = layer end
+        y:sum():backward()
+        results[i] = {x.grad:totable(), body.calls, body.state and body.state:totable(), body[1] and body[1].p}
+        assert.equal(layer, body.layer)
+      end
+      assert.same(results[1], results[2])
+    end)
+  end
+
   it("passes the gradients of all results on", function()
     local body = nn.LSTM(2, 3, {bidirectional = true})
     local function through(which)
