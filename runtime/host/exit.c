@@ -156,7 +156,7 @@ void host_leave(int code)
 {
     enum { READ_WITHIN = 5 };                        /* seconds, on a busy machine */
     if (host_signal_code(0)) atomo_child_await(0.4); /* the signal was passed on to the child process */
-    if (code == 0 && !host_output_is_whole()) code = HOST_SCRIPT_ERROR;
+    if (code == 0 && (host_finalizer_failed() || !host_output_is_whole())) code = HOST_SCRIPT_ERROR;
     fflush(NULL);
     if (host_job_is_ending() && !host_is_alone()) _exit(code); /* by mpirun, or by ranks that have saved */
     if (code != 0 && atomo_mpi_started()) {

@@ -32,6 +32,11 @@ extern volatile int host_interrupts; /* SIGINTs since host_interrupt_forget */
 void host_traceback_library(const char *folder);          /* says where the Lua modules are, for the next function */
 void host_push_traceback(lua_State *L, const char *text); /* pushes "\nstack traceback:..." for an error of this text */
 
+/* finalizers.c */
+int host_guard_finalizer(lua_State *L); /* Lua function: finalizer -> one that prints an error and does not raise it */
+bool host_finalizer_failed(void);       /* such an error was printed since host_finalizer_forget */
+void host_finalizer_forget(void);
+
 /* exit.c */
 bool host_is_alone(void);                              /* no MPI, or one rank */
 int host_traceback(lua_State *L);                      /* message handler: any error value -> text with a traceback */

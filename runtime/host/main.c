@@ -251,7 +251,10 @@ static int run_all(lua_State *L, plan *p)
         p->prompt = isatty(STDIN_FILENO); /* false under mpirun, which gives ranks a pipe */
         if (!p->prompt) status = run_chunk(L, load_stdin(L));
     }
-    if (status == 0 && p->prompt) host_repl(L);
+    if (status == 0 && p->prompt) {
+        host_repl(L);
+        host_finalizer_forget(); /* errors at the prompt do not change the exit code */
+    }
     return status;
 }
 
@@ -262,6 +265,8 @@ static int protected_main(lua_State *L)
     lua_getglobal(L, "os");
     lua_pushcfunction(L, host_os_exit);
     lua_setfield(L, -2, "exit");
+    lua_pushcfunction(L, host_guard_finalizer);
+    lua_setfield(L, LUA_REGISTRYINDEX, "atomo.guard_finalizer");
     lua_settop(L, 0);
     host_signals_script(L);
     p->status = run_all(L, p);

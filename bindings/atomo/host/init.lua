@@ -74,6 +74,31 @@ end
 guard(io, "popen")
 guard(os, "execute")
 
+-- ---- finalizers ---------------------------------------------------------------------------------------------------
+
+local printing = debug.getregistry()["atomo.guard_finalizer"] -- finalizer -> one that prints its error
+
+local function guarded(finalizer) return type(finalizer) == "function" and printing(finalizer) or finalizer end
+
+local watched = {}
+function watched.__newindex(meta, name, value) rawset(meta, name, name == "__gc" and guarded(value) or value) end
+local plain_newproxy, plain_gc, plain_metatype = newproxy, ffi.gc, ffi.metatype
+
+--- As Lua's newproxy; an error in the __gc that its metatable gets is printed.
+function newproxy(with) -- luacheck: ignore 121
+  local proxy = plain_newproxy(with)
+  if with == true then setmetatable(getmetatable(proxy), watched) end
+  return proxy
+end
+
+-- LuaJIT's ffi.gc and ffi.metatype, with errors of finalizers in Lua printed.
+function ffi.gc(object, finalizer) return plain_gc(object, guarded(finalizer)) end
+
+function ffi.metatype(ctype, meta)
+  if type(meta) == "table" and rawget(meta, "__gc") then rawset(meta, "__gc", guarded(meta.__gc)) end
+  return plain_metatype(ctype, meta)
+end
+
 -- ---- -j and -O, as in luajit --------------------------------------------------------------------------------------
 
 -- A training script needs more than LuaJIT's default of 512 KB of machine code. When that is full, LuaJIT discards all

@@ -152,6 +152,46 @@ describe("host errors", function()
     end
   end)
 
+  -- LuaJIT raises an error in a finalizer in whatever code runs, past its pcall or with a fault where that is compiled.
+  spec("in a finalizer is printed, stops nothing, and gives exit code 1", function()
+    local path, remove = spawn.file [[
+local ffi = require "ffi"
+local mode, fail = arg[1], function() error "of a finalizer" end
+ffi.cdef "typedef struct { int i; } owned;"
+local owned = ffi.metatype("owned", {__gc = fail})
+local make = {
+  proxy = function() local p = newproxy(true) getmetatable(p).__gc = fail return p end,
+  gc = function() return ffi.gc(ffi.new "int[1]", fail) end,
+  metatype = function() return owned(1) end,
+}
+if arg[2] == "now" then
+  local ok, text = pcall(function()
+    local sum = 0
+    for i = 1, 400000 do
+      if i % 1000 == 0 then make[mode]() end
+      local t = {i}
+      sum = sum + t[1]
+    end
+    return sum
+  end)
+  print(ok, text)
+else
+  kept = make[mode]()
+  print "the end"
+end
+]]
+    for _, mode in ipairs {"proxy", "gc", "metatype"} do
+      for when, want in pairs {now = "true\t80000200000\n", later = "the end\n"} do
+        local out, code = spawn.run(("%s %s %s %s"):format(spawn.exe, path, mode, when), {timeout = 20})
+        has(out, want)
+        has(out, "atomo-lua: error in a finalizer: " .. path .. ":2: of a finalizer\n")
+        assert(select(2, out:gsub("error in a finalizer", "")) <= 10, out)
+        assert.equal(1, code)
+      end
+    end
+    remove()
+  end)
+
   spec("os.exit(code, true) runs the finalizers first, once, unless in one", function()
     local path, remove = spawn.file [[
 kept = newproxy(true)
