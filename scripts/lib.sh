@@ -153,7 +153,7 @@ build_preset() {
   grep -E '^-- atomo: ' "$log" || true
   say "building $dir on $(cores) cores"
   (cd "$root" && cmake --build "$root/$dir" -j "$(cores)" --target "$target") >>"$log" 2>&1 || {
-    { grep -E -A 4 'error:|undefined reference' "$log" || tail -n 40 "$log"; } | head -n 60 >&2 # others built on after it
+    { grep -E -A 4 'error:|undefined reference' "$log" || tail -n 40 "$log"; } | head -n 60 >&2 # with -j other files follow it
     return 1
   }
 }

@@ -6,7 +6,7 @@
  * polls (wait.c) takes seconds for tens of megabytes.
  *
  * The tree is a chain for up to CHAIN ranks, where every rank adds once, and binomial for more, whose depth is log2 of
- * the ranks. Children are added in a fixed order, so the bits are the same in every run. Path: stage 7.
+ * the ranks. Children are added in a fixed order, so the result is bit-identical in every run. Path: stage 7.
  */
 #include "comm/comm.h"
 #include <string.h>
