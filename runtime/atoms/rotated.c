@@ -34,15 +34,18 @@ static bool has_few(const atomo__plan *plan)
 static rotated_shape shape_of(const atomo__plan *plan)
 {
     const double *s = plan->shape;
-    rotated_shape h = {.taps = 1, .n = plan->n};
+    rotated_shape h = {.taps = 1, .across = 1, .n = plan->n};
     const bool taps = plan->ndim == 4 && (int)plan->option[ROTATED_BASE] == ROTATED_TAPS && s[1] <= ATOMO__MAX_TAPS &&
                       s[2] <= ATOMO__MAX_TAPS;
     h.rows = plan->custom_rows ? plan->custom_rows : plan->ndim > 1 ? (int64_t)s[0] : 1;
-    if (taps && !plan->custom_rows) h.taps = (int64_t)(s[1] * s[2]);
+    if (taps && !plan->custom_rows) {
+        h.taps = (int64_t)(s[1] * s[2]);
+        h.across = (int64_t)s[2];
+    }
     h.width = plan->n / h.rows / h.taps;
     if (h.rows > 1) return h;
     h.width = ATOMO_MIN((int64_t)ROTATED_RUN, plan->n);
-    h.taps = 1;
+    h.taps = h.across = 1;
     h.rows = (plan->n + h.width - 1) / h.width;
     return h;
 }
@@ -51,8 +54,9 @@ static void carve_state(rotated_state *s, atomo__carver *c)
 {
     const size_t rows = (size_t)s->shape.rows, taps = (size_t)s->shape.taps;
     s->energy = atomo__carve(c, rows * taps, sizeof(double));
-    for (int i = 0; i < 2; i++) s->depth[i] = atomo__carve(c, taps, 1);
-    s->rise = atomo__carve(c, rows, 1);
+    for (rotated_kind k = 0; k < ROTATED_KINDS; k++)
+        s->best[k] = (rotated_map){.kind = k, .depth = atomo__carve(c, taps, 1)};
+    s->best[ROTATED_ROW_MAP].rise = atomo__carve(c, rows, 1);
 }
 
 static int plan(atomo__plan *plan)

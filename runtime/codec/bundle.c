@@ -16,7 +16,7 @@
  */
 #include "codec/codec.h"
 
-enum { MAGIC = 0xA8, VERSION = 1, CHECKSUM = 4, LEAST_MESSAGES = 2, MOST = 1 << 12 };
+enum { MAGIC = 0xA8, VERSION = 2, CHECKSUM = 4, LEAST_MESSAGES = 2, MOST = 1 << 12 };
 
 static uint32_t hash_of(const atomo_codec *c, int first, int count)
 {

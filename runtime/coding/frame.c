@@ -14,7 +14,7 @@
  */
 #include "coding/messages.h"
 
-enum { MAGIC = 0xA7, VERSION = 1 };
+enum { MAGIC = 0xA7, VERSION = 2 }; /* VERSION: of frames and of all bodies */
 
 static int head_bytes(const atomo__frame *f, uint32_t body)
 {

@@ -34,9 +34,9 @@ typedef struct atomo__quantiser {
     double loss;                 /* V: relative variance */
     double nonzero;              /* probability that an entry is not sent as 0 */
     double gain;                 /* 1 / E[y q]: the factor by which q is unbiased */
-    double threshold;            /* entries of smaller magnitude, in sigma, become 0 */
-    double width;                /* of the other cells, or their parts, in sigma; 0: signs only */
-    const atomo__levels *levels; /* NULL: signs only */
+    double threshold;            /* with levels: entries of smaller magnitude, in sigma, become 0 */
+    double width;                /* of the other cells, or their parts, in sigma */
+    const atomo__levels *levels; /* NULL: entries are picked (picks.h), 1 of 1 / nonzero */
     int fine;                    /* bits of an entry's place among the 2^fine parts of its cell */
     int scale_bits;              /* mantissa bits of the scale: rounding it adds at most 1 % to V */
 } atomo__quantiser;
@@ -48,6 +48,8 @@ const atomo__quantiser *atomo__quantiser_at(int k);
 int atomo__quantiser_for(int64_t n, double ratio);
 /* Returns the expected bits of n entries, their scale included. */
 double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n);
+/* Returns V of n entries. */
+double atomo__quantiser_loss(const atomo__quantiser *q, int64_t n);
 
 /* Returns how n entries of mean square e are sent at the price T^2 per bit: the quantiser, and the probability `keep`
  * that they are sent, by which the sent values are divided. keep is below 1 only if the quantiser would send very few

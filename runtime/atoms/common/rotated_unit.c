@@ -6,16 +6,14 @@
  * <y, q> gives <g, ghat> = ||g||^2 in every draw. Divided by the probability that the unit is sent, it is written as
  * its exponent, relative to the expected one, and a few bits of mantissa, rounded stochastically. The squared error of
  * a draw is (||q||^2 size / <y, q>^2 - 1) ||g||^2, so the stated variance is computed from the draw itself. After the
- * scale a unit has either the number of signs and their gaps and signs in a Rice code, or levels (rans.c) and places
- * within them. If no entry passes the threshold, the largest one is sent.
+ * scale a unit has either picks (picked.c), or levels (rans.c) and places within their cells; if all levels are 0, the
+ * largest entry's is not.
  */
+#include "atoms/common/picked.h"
 #include "atoms/common/rotated_unit.h"
 #include "coding/rans.h"
 #include <float.h>
 #include <math.h>
-#ifdef ATOMO_X86
-#include <immintrin.h>
-#endif
 
 /* The order of the Exp-Golomb code of the exponent's difference from the expected one, and the code of a unit of zeros.
  */
@@ -83,98 +81,6 @@ static double get_scale(const atomo__unit *u, atomo__reader *r)
     const double S = ldexp(0.5 + ldexp((double)m, -bits - 1), expected_exponent(u) + atomo__unzigzag(exponent));
     if (exponent > ZEROS || !(S < (double)FLT_MAX)) r->bad = true;
     return S;
-}
-
-/* ---- signs ---- */
-
-/* Appends the indices of the entries first .. n - 1 with |y_i| >= t, each with its sign in the top bit, to the m that
- * `index` holds, and returns their new number. index: n + 16 words. */
-static int64_t pass_plain(const float *y, int64_t first, int64_t n, float t, int64_t m, uint32_t *index)
-{
-    for (int64_t i = first; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, y + i, 4);
-        index[m] = (uint32_t)i | (bits & ATOMO__MINUS);
-        m += fabsf(y[i]) >= t;
-    }
-    return m;
-}
-
-#ifdef ATOMO_X86
-/* The same from entry 0 on, 16 entries at a time, in a fifth of the time. */
-__attribute__((target("avx512f"))) static int64_t pass_512(const float *y, int64_t n, float t, uint32_t *index)
-{
-    const __m512i minus = _mm512_set1_epi32(INT32_MIN), step = _mm512_set1_epi32(16);
-    const __m512 least = _mm512_set1_ps(t);
-    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    int64_t m = 0, i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m512i bits = _mm512_loadu_si512(y + i);
-        const __mmask16 in =
-            _mm512_cmp_ps_mask(_mm512_castsi512_ps(_mm512_andnot_epi32(minus, bits)), least, _CMP_GE_OQ);
-        const __m512i marked = _mm512_or_epi32(at, _mm512_and_epi32(minus, bits));
-        _mm512_storeu_si512(index + m, _mm512_maskz_compress_epi32(in, marked));
-        m += __builtin_popcount(in);
-        at = _mm512_add_epi32(at, step);
-    }
-    return pass_plain(y, i, n, t, m, index);
-}
-#endif
-
-static int64_t pass(const float *y, int64_t n, float t, uint32_t *index)
-{
-#ifdef ATOMO_X86
-    if (__builtin_cpu_supports("avx512f")) return pass_512(y, n, t, index);
-#endif
-    return pass_plain(y, 0, n, t, 0, index);
-}
-
-/* Returns the index of the entry of largest magnitude. */
-static int64_t largest(const float *y, int64_t n)
-{
-    int64_t at = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (fabsf(y[i]) > fabsf(y[at])) at = i;
-    return at;
-}
-
-/* Returns the order of the Exp-Golomb code of a count's difference from its mean. */
-static int count_order(int64_t mean)
-{
-    int k = 0;
-    while ((int64_t)1 << (2 * k + 2) <= mean) k++;
-    return k;
-}
-
-/* Returns the order of the Rice code for the gaps of m out of n indices. The operations are rounded alike on every
- * machine, so sender and receiver compute the same order. */
-static int gap_order(int64_t m, int64_t n)
-{
-    static const double LN_2_ROOT = 0.9802; /* ln 2 sqrt(2): the exponent below is log2(ln 2 mean gap), rounded */
-    int e;
-    frexp((double)(n - m) / (double)m * LN_2_ROOT, &e);
-    return ATOMO_MAX(0, ATOMO_MIN(e - 1, 30));
-}
-
-static int64_t mean_count(const atomo__unit *u, const atomo__quantiser *q)
-{
-    return (int64_t)((double)u->size * q->nonzero + 0.5);
-}
-
-static void put_signs(const atomo__unit *u, const atomo__quantiser *q, int64_t m, atomo__writer *w)
-{
-    const int64_t mean = mean_count(u, q);
-    atomo__put_exp_golomb(w, atomo__zigzag((int32_t)(m - mean)), count_order(mean));
-    atomo__write_gaps(w, gap_order(m, u->size), u->index, m, true);
-}
-
-/* Reads the signs into u->index; returns their number, -1 for what put_signs cannot have written. */
-static int64_t get_signs(const atomo__unit *u, const atomo__quantiser *q, atomo__reader *r)
-{
-    const int64_t mean = mean_count(u, q);
-    const int64_t m = mean + atomo__unzigzag(atomo__get_exp_golomb(r, count_order(mean)));
-    if (r->bad || m < 1 || m > u->size) return -1;
-    return atomo__read_gaps(r, gap_order(m, u->size), m, u->size, true, u->index);
 }
 
 /* ---- levels ---- */
@@ -259,6 +165,15 @@ static bool get_levels(const atomo__unit *u, const atomo__quantiser *q, atomo__r
 
 /* ---- units ---- */
 
+/* Returns the index of the entry of largest magnitude. */
+static int64_t largest(const float *y, int64_t n)
+{
+    int64_t at = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (fabsf(y[i]) > fabsf(y[at])) at = i;
+    return at;
+}
+
 double atomo__unit_write(const atomo__unit *u, float *y, double energy, atomo__writer *w, double *sent)
 {
     const atomo__quantiser *q = atomo__quantiser_at(u->rate.quantiser);
@@ -279,19 +194,15 @@ double atomo__unit_write(const atomo__unit *u, float *y, double energy, atomo__w
         }
         for (int64_t i = 0; i < u->size; i++) m += room.symbol[i] != 0;
     } else {
-        m = pass(y, u->size, (float)q->threshold, u->index);
-        if (m == 0) {
-            const int64_t i = largest(y, u->size);
-            u->index[m++] = (uint32_t)i | (y[i] < 0 ? ATOMO__MINUS : 0);
-        }
-        for (int64_t i = 0; i < m; i++) along += (double)fabsf(y[u->index[i] & ~ATOMO__MINUS]);
+        m = atomo__picks_of(u->size, q->nonzero);
+        along = atomo__pick(y, u->size, m, u->index);
         square = (double)m;
     }
     put_scale(u, sigma * n / along / u->rate.keep, w);
     if (q->levels)
         put_levels(u, q, &room, w);
     else
-        put_signs(u, q, m, w);
+        atomo__write_picks(w, u->size, m, u->index);
     *sent = (double)m;
     return ATOMO_MAX(0, square * n / (along * along) - 1);
 }
@@ -311,8 +222,8 @@ bool atomo__unit_read(const atomo__unit *u, atomo__reader *r, double scale, floa
         atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, work);
         return true;
     }
-    const int64_t m = get_signs(u, q, r);
-    if (m < 1) return false;
+    const int64_t m = atomo__picks_of(u->size, q->nonzero);
+    if (!atomo__read_picks(r, u->size, m, u->index)) return false;
     atomo__rotate_back_signs(u->index, m, y, u->size, &u->stream, u->block, S * scale, work);
     return true;
 }

@@ -5,11 +5,14 @@
  * normal for every x. One round is not enough: for x = e_1 it gives entries of one size. (The idea is that of Ailon and
  * Chazelle, "The fast Johnson-Lindenstrauss transform", 2009.) A length is 2^a m, m odd and below 32, as rows [m, 2^a],
  * with a Hartley transform of length m along the columns (Bracewell 1983: real, symmetric, its own inverse). The
- * entries of that transform differ in size, so rows get different energies; P stores the entries of each column side by
- * side, so that every stretch of the next round has equally many of every row. The first H has the whole length, the
- * second has stretches of 4096 if 2^a is longer. Lengths below 4096 have a third round. R is orthonormal, which is
- * proved. That estimates which are unbiased for a uniformly random R are unbiased for this one was only measured
- * (tests/spec/compress/rotated_spec.lua). Its result is bit-identical on every CPU.
+ * entries of that transform differ in size, so rows get different energies; so the entries of each column are stored
+ * side by side, and every stretch of the next round has equally many of every row. The first H has the whole length,
+ * the second has stretches of 4096 if 2^a is longer. Lengths below 4096 have a third round, below 256 a fourth. P is a
+ * random permutation before the last round. Without it the result of x = 3 e_i + e_j has pairs of entries with a
+ * correlation of 0.6, at places that differ by i ^ j; picks (sampling/picks.h), for which a pair in one block matters,
+ * were then biased. R is orthonormal, which is proved. That estimates which are unbiased for a uniformly random R are
+ * unbiased for this one was only measured (tests/spec/compress/rotated_spec.lua). Its result is bit-identical on every
+ * CPU.
  */
 #include "atoms/common/rotation.h"
 #include "sampling/sampling.h"
@@ -18,7 +21,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { STRETCH = 4096, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16, MOST_ROUNDS = 3 };
+enum { STRETCH = 4096, FEW = 256, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16, MOST_ROUNDS = 4 };
 
 int64_t atomo__rotation_size(int64_t n)
 {
@@ -230,6 +233,71 @@ static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first,
     }
 }
 
+/* ---- the permutation ---- */
+
+/* Of groups of 16 entries, and of the entries in each. */
+typedef struct {
+    uint32_t key[8];
+    uint32_t mask; /* groups of a row - 1; their number is a power of two */
+    int shift;
+} permutation;
+
+enum { KEYS = 2 }; /* blocks of the stream that a permutation takes */
+
+static permutation permutation_of(const atomo_stream *s, uint32_t first, int64_t groups)
+{
+    permutation p = {.mask = (uint32_t)groups - 1, .shift = (__builtin_ctzll((uint64_t)groups) + 1) / 2};
+    atomo__random_words(s, first, KEYS, p.key);
+    for (int i = 0; i < 3; i++) p.key[i] |= 1; /* odd factors are invertible */
+    return p;
+}
+
+/* Returns where group v of row r is taken from: products and shifted sums, each of which can be undone. */
+static uint32_t place_of_group(const permutation *p, uint32_t v, uint32_t r)
+{
+    v = (v * p->key[0] + (p->key[3] >> 8) + r * p->key[4]) & p->mask;
+    v ^= v >> p->shift;
+    v = (v * p->key[1]) & p->mask;
+    v ^= v >> p->shift;
+    return (v * p->key[2]) & p->mask;
+}
+
+/* Returns what entries of group v are moved by: entry i from i ^ this. */
+static uint32_t move_of_group(const permutation *p, uint32_t v)
+{
+    v = (v + p->key[5]) * (p->key[6] | 1);
+    v ^= v >> 15;
+    return v * (p->key[7] | 1) >> 28;
+}
+
+typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define MOVE(v, bit, ...) (v) ^= ((v) ^ IN_ORDER(v, __VA_ARGS__)) & -(int32_t)((bit)&1)
+
+/* *x = its lanes i ^ move. */
+static inline __attribute__((always_inline)) void move_lanes(masks *x, uint32_t move)
+{
+    masks v = *x;
+    MOVE(v, move, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    MOVE(v, move >> 1, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    MOVE(v, move >> 2, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    MOVE(v, move >> 3, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    *x = v;
+}
+
+/* to = P from, or P^T from; both [rows, 16 (mask + 1)]. */
+ATOMO_CLONES static void permute(const permutation *p, int rows, bool back, const float *from, float *to)
+{
+    const int64_t row = LANES * ((int64_t)p->mask + 1);
+    for (int r = 0; r < rows; r++, from += row, to += row)
+        for (uint32_t v = 0; v <= p->mask; v++) {
+            const int64_t here = LANES * (int64_t)v, there = LANES * (int64_t)place_of_group(p, v, (uint32_t)r);
+            masks x = *(const masks *)(from + (back ? here : there));
+            move_lanes(&x, move_of_group(p, v));
+            *(masks *)(to + (back ? there : here)) = x;
+        }
+}
+
 /* ---- rounds ---- */
 
 typedef struct {
@@ -243,7 +311,7 @@ typedef struct {
 
 static int rounds_of(int64_t size)
 {
-    return size < STRETCH ? MOST_ROUNDS : MOST_ROUNDS - 1;
+    return size < FEW ? MOST_ROUNDS : size < STRETCH ? MOST_ROUNDS - 1 : MOST_ROUNDS - 2;
 }
 
 static shape shape_of(int64_t size)
@@ -260,7 +328,7 @@ static shape shape_of(int64_t size)
 
 uint32_t atomo__rotation_blocks(int64_t size)
 {
-    return (uint32_t)rounds_of(size) * blocks_of_signs(size);
+    return (uint32_t)rounds_of(size) * blocks_of_signs(size) + KEYS;
 }
 
 bool atomo__rotation_next(atomo__rotation_units *u)
@@ -301,11 +369,30 @@ static void mix(const shape *s, int round, int64_t h, float *x)
     }
 }
 
-static void reorder(const shape *s, bool back, float *x, float *work)
+/* What is between round i - 1 and round i: the entries of columns side by side, and before the last round P. */
+static void reorder(const shape *s, int round, const atomo_stream *stream, uint32_t first, bool back, float *x,
+                    float *work)
 {
-    if (s->m == 1) return;
-    interleave(x, s->m, s->run, back, work);
-    memcpy(x, work, sizeof(float) * (size_t)s->size);
+    const bool permutes = round == s->rounds - 1 && s->run >= LANES, together = s->m > 1;
+    if (!permutes && !together) return;
+    permutation p;
+    if (permutes) p = permutation_of(stream, first + (uint32_t)s->rounds * blocks_of_signs(s->size), s->run / LANES);
+    if (back && permutes) {
+        permute(&p, s->m, true, x, work);
+        if (together)
+            interleave(work, s->m, s->run, true, x);
+        else
+            memcpy(x, work, sizeof(float) * (size_t)s->size);
+        return;
+    }
+    if (together)
+        interleave(x, s->m, s->run, back, work);
+    else
+        memcpy(work, x, sizeof(float) * (size_t)s->size);
+    if (permutes)
+        permute(&p, s->m, false, work, x);
+    else
+        memcpy(x, work, sizeof(float) * (size_t)s->size);
 }
 
 void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t first, double by, float *work)
@@ -315,7 +402,7 @@ void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t 
         const uint32_t block = first + (uint32_t)i * blocks_of_signs(size);
         const double factor = i == 0 ? by * s.norm : 1;
         const int64_t part = part_of(&s, i);
-        if (i > 0) reorder(&s, false, x, work);
+        if (i > 0) reorder(&s, i, stream, first, false, x, work);
         if (part == 0) signs(x, size, stream, block, factor);
         for (int64_t at = 0; part > 0 && at < size; at += part) {
             signs(x + at, part, stream, block + (uint32_t)(at / SIGNS), factor);
@@ -359,7 +446,7 @@ static void rotate_back(float *x, int64_t size, const uint32_t *index, int64_t m
             mix(&s, i, ATOMO_MAX(1, part), x);
             signs(x, size, stream, block, factor);
         }
-        if (i > 0) reorder(&s, true, x, work);
+        if (i > 0) reorder(&s, i, stream, first, true, x, work);
     }
 }
 

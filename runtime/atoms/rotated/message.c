@@ -2,25 +2,40 @@
  * 6 and 8 of the path.
  *
  * A message begins with its form: empty, coded, or all coefficients as floats. A coded one continues with T as the
- * upper half of a float, and the map: an octave, how classes are pooled, the depths of the taps, the rises of the rows.
- * Then the units follow, from the class of the highest energy down: a bit that says whether the unit was sent, if that
- * was drawn, and what common/rotated_unit.c writes. Both sides compute the classes, their quantisers and their
- * probabilities from the map and T.
+ * upper half of a float without its sign, and the map: how classes are pooled, its kind, an octave, the slopes or
+ * depths of the taps, the rises of the rows. Then the units follow, from the class of the highest energy down: a bit
+ * that says whether the unit was sent, if that was drawn, and what common/rotated_unit.c writes. Both sides compute the
+ * classes, their quantisers and their probabilities from the map and T.
  */
 #include "atoms/rotated/state.h"
 #include "core/carve.h"
 #include <float.h>
 #include <math.h>
 
-/* Fields of the map: bits of the octave plus its bias and of the pool, Exp-Golomb order of the depths, bits of the
- * order of the rises. */
-enum { OCTAVE_BITS = 10, OCTAVE_BIAS = 600, POOL_BITS = 2, TAP_ORDER = 1, ROW_ORDER_BITS = 2 };
+/* Fields of the map: bits of T, the pool and the kind; Exp-Golomb order of the octave's difference from what it is
+ * below T^2 in the mean; that of the depths, and bits of the order of the rises. */
+enum { PRICE_BITS = 15, POOL_BITS = 2, KIND_BITS = 2, OCTAVE_ORDER = 3, BELOW_PRICE = 5, TAP_ORDER = 1 };
+enum { ROW_ORDER_BITS = 2 };
 enum { EMPTY, CODED, FLOATS, FORM_BITS = 2 }; /* forms of a message */
 enum { PAD = 2 };                             /* floats that a transform may use beyond n */
-/* The largest octave of an entry's mean square: ||g||^2 is at most 2^224 (rotated.c), and octaves are rounded. */
-enum { MOST_OCTAVE = 225 };
+/* The octaves of an entry's mean square: ||g||^2 is at most 2^224 (rotated.c), octaves are rounded, and the square of
+ * the smallest float, over rows of the largest rise, is above 2^-600. */
+enum { LEAST_OCTAVE = -600, MOST_OCTAVE = 225 };
 
 /* ---- the map ---- */
+
+/* Returns the octave that T lets expect. */
+static int usual_octave(double T)
+{
+    int e;
+    frexp(T, &e);
+    return 2 * e - BELOW_PRICE;
+}
+
+int rotated_octave_bits(int octave, double T)
+{
+    return atomo__exp_golomb_bits(atomo__zigzag(octave - usual_octave(T)), OCTAVE_ORDER);
+}
 
 /* A depth and a rise as unsigned numbers; 0 stands for a tap or row without energy. */
 static uint32_t code_of_depth(int8_t depth)
@@ -55,34 +70,47 @@ double rotated_row_bits(const int64_t *histogram, int *order)
 static void put_map(const rotated_state *s, uint32_t half, atomo__writer *w)
 {
     const rotated_map *m = &s->map;
-    atomo__put(w, half, 16);
-    atomo__put(w, (uint32_t)(m->octave + OCTAVE_BIAS), OCTAVE_BITS);
+    atomo__put(w, half, PRICE_BITS);
     atomo__put(w, (uint32_t)m->pool, POOL_BITS);
-    atomo__put(w, m->by_rows, 1);
+    atomo__put(w, m->kind, KIND_BITS);
+    const int usual = usual_octave(atomo__price_of_half(half));
+    atomo__put_exp_golomb(w, atomo__zigzag(m->octave - usual), OCTAVE_ORDER);
+    if (m->kind == ROTATED_LAW) {
+        for (int i = 0; i < 2 && s->shape.taps > 1; i++) atomo__put(w, m->slope[i], ROTATED_SLOPE_BITS);
+        return;
+    }
     for (int64_t t = 0; t < s->shape.taps; t++) atomo__put_exp_golomb(w, code_of_depth(m->depth[t]), TAP_ORDER);
-    if (!m->by_rows) return;
+    if (m->kind == ROTATED_TAP_MAP) return;
     atomo__put(w, (uint32_t)s->row_order, ROW_ORDER_BITS);
     for (int64_t r = 0; r < s->shape.rows; r++) atomo__put_exp_golomb(w, code_of_rise(m->rise[r]), s->row_order);
 }
 
 static bool get_map(const rotated_shape *h, atomo__reader *r, uint32_t *half, rotated_map *m)
 {
-    *half = atomo__get(r, 16);
-    m->octave = (int)atomo__get(r, OCTAVE_BITS) - OCTAVE_BIAS;
+    *half = atomo__get(r, PRICE_BITS);
     m->pool = (int)atomo__get(r, POOL_BITS);
-    m->by_rows = atomo__get(r, 1);
+    m->kind = (rotated_kind)atomo__get(r, KIND_BITS);
+    if (m->kind >= ROTATED_KINDS || !isfinite(atomo__price_of_half(*half))) return false;
+    m->octave = usual_octave(atomo__price_of_half(*half)) + atomo__unzigzag(atomo__get_exp_golomb(r, OCTAVE_ORDER));
+    if (m->octave < LEAST_OCTAVE || m->octave > MOST_OCTAVE) return false;
+    if (m->kind == ROTATED_LAW) {
+        for (int i = 0; i < 2; i++) m->slope[i] = (uint8_t)(h->taps > 1 ? atomo__get(r, ROTATED_SLOPE_BITS) : 0);
+        rotated_law(h, m);
+        return !r->bad;
+    }
     for (int64_t t = 0; t < h->taps && !r->bad; t++) {
         const uint32_t v = atomo__get_exp_golomb(r, TAP_ORDER);
         r->bad |= v > INT8_MAX + 1;
         m->depth[t] = (int8_t)(v == 0 ? ROTATED_DEAD : (int)v - 1);
     }
-    const int order = m->by_rows ? (int)atomo__get(r, ROW_ORDER_BITS) : 0;
-    for (int64_t i = 0; m->by_rows && i < h->rows && !r->bad; i++) {
+    if (m->kind == ROTATED_TAP_MAP) return !r->bad;
+    const int order = (int)atomo__get(r, ROW_ORDER_BITS);
+    for (int64_t i = 0; i < h->rows && !r->bad; i++) {
         const uint32_t v = atomo__get_exp_golomb(r, order);
         r->bad |= v > 2 * INT8_MAX + 1;
         m->rise[i] = (int8_t)(v == 0 ? ROTATED_DEAD : atomo__unzigzag(v - 1));
     }
-    return !r->bad && m->octave <= MOST_OCTAVE;
+    return !r->bad;
 }
 
 /* ---- the coefficients, unit by unit ---- */

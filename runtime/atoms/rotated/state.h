@@ -16,7 +16,8 @@ enum { ROTATED_RUN = 64 };
 /* A tensor of coefficients [rows, taps, width]. A cell (row, tap) is `width` neighbouring entries. */
 typedef struct rotated_shape {
     int64_t rows, taps, width;
-    int64_t n; /* all entries; if taps is 1, the last row may be shorter than width */
+    int64_t across; /* taps [taps / across, across] */
+    int64_t n;      /* all entries; if taps is 1, the last row may be shorter than width */
 } rotated_shape;
 
 /* The model of the energies: the mean square of an entry in cell (r, t) is about 2^(octave - depth[t] + rise[r]). A
@@ -24,12 +25,16 @@ typedef struct rotated_shape {
 enum { ROTATED_DEPTHS = 64, ROTATED_HIGHEST = 16 }; /* octaves that are distinguished; those of them above `octave` */
 enum { ROTATED_DEAD = INT8_MIN };                   /* depth or rise of a tap or row of zeros, which is not sent */
 enum { ROTATED_POOLS = 4 };
+/* What a map has of the taps and rows: how fast the energy falls along both axes of taps (rotated_law); the depth
+ * of each tap; that and the rise of each row. */
+typedef enum rotated_kind { ROTATED_LAW, ROTATED_TAP_MAP, ROTATED_ROW_MAP, ROTATED_KINDS } rotated_kind;
 typedef struct rotated_map {
     int octave;
-    bool by_rows;  /* false: every row's rise is 0 */
-    int pool;      /* octaves are joined until a class has 128 * 8^pool entries; ROTATED_POOLS - 1: one class */
-    int8_t *depth; /* [taps] */
-    int8_t *rise;  /* [rows] */
+    rotated_kind kind;
+    uint8_t slope[2]; /* ROTATED_LAW: octaves from tap 0 to tap 1, along both axes */
+    int pool;         /* octaves are joined until a class has 128 * 8^pool entries; ROTATED_POOLS - 1: one class */
+    int8_t *depth;    /* [taps] */
+    int8_t *rise;     /* [rows], with ROTATED_ROW_MAP; else 0 for all */
 } rotated_map;
 
 /* The classes of a tensor's entries, from the highest energy to the lowest. */
@@ -39,9 +44,10 @@ typedef struct rotated_classes {
     int8_t of[ROTATED_DEPTHS]; /* the class of an octave; -1: the octave has no entries */
 } rotated_classes;
 
-/* Bits of a message before its units: form, T, octave, pool and by_rows; the depth of a tap; all rises, of which
- * histogram[rise + 128] is the number of rows, in the code of the best order, which is set. */
-enum { ROTATED_HEADER_BITS = 2 + 16 + 10 + 2 + 1 };
+/* Bits of a message before its units: form, T, pool and kind; the octave; both slopes; the depth of a tap; all rises,
+ * of which histogram[rise + 128] is the number of rows, in the code of the best order, which is set. */
+enum { ROTATED_HEADER_BITS = 2 + 15 + 2 + 2, ROTATED_SLOPE_BITS = 3 };
+int rotated_octave_bits(int octave, double T);
 int rotated_tap_bits(int8_t depth);
 double rotated_row_bits(const int64_t *histogram, int *order);
 
@@ -49,15 +55,14 @@ typedef struct rotated_state {
     rotated_shape shape;
     atomo__tap_cosines cosines;
     double guessed; /* expected bits of the message, from which the first price is computed */
-    /* of the present gradient; index [by_rows] 0: the best map without rises, 1: with them */
-    rotated_map map; /* the chosen one */
+    /* of the present gradient */
+    rotated_map best[ROTATED_KINDS]; /* the best map of each kind */
+    double bits[ROTATED_KINDS];      /* of its slopes or depths, and rises */
+    rotated_map map;                 /* the chosen one */
     rotated_classes classes;
-    double map_bits;         /* of the map in the message */
-    double *energy;          /* [rows, taps]: sums of squares of the cells */
-    int8_t *depth[2], *rise; /* [taps] each; [rows] */
-    int octave[2];
-    double tap_bits[2], row_bits; /* of all depths, of all rises */
-    int row_order;                /* of the code of the rises */
+    double map_bits; /* of the map in the message */
+    double *energy;  /* [rows, taps]: sums of squares of the cells */
+    int row_order;   /* of the code of the rises */
 } rotated_state;
 
 static inline rotated_state *atomo__rotated_state(const atomo__plan *plan)
@@ -74,13 +79,15 @@ static inline int64_t rotated_cell(const rotated_shape *s, int64_t row)
 /* Returns the octave of a cell, 0 for the highest; -1 if the cell is not sent. */
 static inline int rotated_depth(const rotated_map *m, int64_t row, int64_t tap)
 {
-    const int rise = m->by_rows ? m->rise[row] : 0;
+    const int rise = m->kind == ROTATED_ROW_MAP ? m->rise[row] : 0;
     if (m->depth[tap] == ROTATED_DEAD || rise == ROTATED_DEAD) return -1;
     return ATOMO_MAX(0, ATOMO_MIN(ROTATED_HIGHEST + m->depth[tap] - rise, ROTATED_DEPTHS - 1));
 }
 
 /* ---- maps and classes (classes.c) ---- */
-/* Fits octave, depth and rise to s->energy. mean: scratch [taps]. */
+/* Sets m->depth by m->slope. */
+void rotated_law(const rotated_shape *s, rotated_map *m);
+/* Fits the map of each kind to s->energy. mean: scratch [taps]. */
 void rotated_fit(rotated_state *s, double *mean);
 /* Sets map, classes and map_bits: the map of least squared error + T^2 bits, with at most `most` classes. */
 void rotated_choose(rotated_state *s, int most, double T);

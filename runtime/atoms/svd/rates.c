@@ -69,7 +69,7 @@ static svd_coding coding_at(int64_t n, double largest, double ratio)
     for (atomo__rotation_units u = {.left = n}; atomo__rotation_next(&u);) {
         if (f.quantiser < 0) f.quantiser = atomo__quantiser_for(u.size, ratio * (double)n);
         const atomo__quantiser *q = atomo__quantiser_at(f.quantiser);
-        f.loss = q->loss;
+        f.loss = atomo__quantiser_loss(q, u.size);
         f.length += atomo__quantiser_bits(q, u.size);
     }
     return f;

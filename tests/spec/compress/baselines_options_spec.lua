@@ -38,12 +38,14 @@ local function values_of(o)
   return list
 end
 
---- Budgets at which all options matter: rotated classes are drawn by chance, and auto takes spectral atoms, too.
-local budgets = {rotated = 48, auto = 64}
+--- Budgets at which all options matter: auto takes spectral atoms, too; rotated classes are drawn by chance.
+local budgets = {rotated = 48, auto = 64, ["rotated sampling"] = 700}
+
+local function budget_of(name, key) return budgets[name .. " " .. (key or "")] or budgets[name] end
 
 local function spec_of(name, key, value)
   local spec = {name = name, [key] = value}
-  if key ~= "ratio" and key ~= "bytes" and key ~= "atoms" then spec.ratio = budgets[name] end
+  if key ~= "ratio" and key ~= "bytes" and key ~= "atoms" then spec.ratio = budget_of(name, key) end
   return spec
 end
 
@@ -61,12 +63,15 @@ for _, entry in ipairs(atomo.compressors()) do
             return assert.is_false((pcall(atomo.compressor, "auto:atoms=3")))
           end
           if entry.name == "auto" and o.key == "together" then return end -- no fixed basis here: see together_spec
-          local heeded = false
+          local heeded, usual = false, standard
+          if budget_of(entry.name, o.key) ~= budgets[entry.name] then
+            usual = seen {name = entry.name, ratio = budget_of(entry.name, o.key)}
+          end
           if o.key == "bytes" then -- shorter than an empty message: refused, see message_length_spec
             o = {key = "bytes", kind = "float", min = 14, max = o.max}
           end
           for _, v in ipairs(values_of(o)) do
-            heeded = seen(spec_of(entry.name, o.key, v)) ~= standard or heeded
+            heeded = seen(spec_of(entry.name, o.key, v)) ~= usual or heeded
           end
           assert.equal(not (entry.name == "none" and o.key == "ef"), heeded) -- none has no error to feed back
         end)

@@ -44,7 +44,7 @@ describe("decoding the messages of several ranks", function()
   end
 
   it("of families that differ from rank to rank", function()
-    local c = atomo.compressor "auto:ratio=40,every=1"
+    local c = atomo.compressor "auto:ratio=64,every=1"
     local families, texts, sum = {}, {}, atomo.zeros(shape)
     for r = 1, 6 do
       atomo.manual_seed(r)

@@ -16,6 +16,8 @@ local kinds = {
   one = function(g) g:set(1, 3) end,
   two = function(g, n) g:set(1, 3) g:set(n, 1) end,
   neighbours = function(g) g:set(1, 3) g:set(2, 1) end,
+  ["16 apart"] = function(g) g:set(5, 3) g:set(21, 1) end,
+  ["200 apart"] = function(g) g:set(5, 3) g:set(205, 1) end,
   three = function(g, n) g:set(1, 3) g:set(5, 1) g:set(n - 3, -2) end,
   ramp = function(g, n) for i = 1, n do g:set(i, i) end end,
   constant = function(g) g:fill_(1) end,
@@ -39,6 +41,17 @@ describe("rotated", function()
     end)
   end
 
+  -- Whole rows of zeros are not sent, so a unit has 64 or 128 entries. Picks in a rotation without a permutation failed
+  -- this for neighbours (14 standard errors at 4096 entries).
+  it("is unbiased in small units with few picks", function()
+    for name, make in pairs(kinds) do
+      local g = atomo.zeros(1000)
+      make(g, 1000)
+      local _, errors = codec.bias(atomo.compressor("rotated:classes=1,ratio=200", {seed = 7}), g, 100)
+      assert.is_true(errors < 5.5, ("%s: %.1f standard errors"):format(name, errors))
+    end
+  end)
+
   it("fails the test if it is biased by a tenth", function()
     local g = gaussian(1024)
     local size, errors = codec.bias(atomo.compressor("rotated:ratio=32", {seed = 7}), g, 40, 0.9)
@@ -46,7 +59,7 @@ describe("rotated", function()
   end)
 
   -- 65536 normal entries: R is known to 0.1 %, V to 1 %. The bound of any code is 1 / (4^R - 1).
-  for _, case in ipairs {{4, 1.5}, {2, 1.5}, {1, 1.7}, {0.5, 1.7}, {0.25, 1.7}, {0.125, 1.7}} do
+  for _, case in ipairs {{4, 1.5}, {2, 1.5}, {1, 1.7}, {0.5, 1.6}, {0.25, 1.55}, {0.125, 1.5}} do
     it(("has at most %g times the least variance at %g bits an entry"):format(case[2], case[1]), function()
       local g = gaussian(65536)
       local c = atomo.compressor(("rotated:classes=1,ratio=%g"):format(32 / case[1]))
@@ -84,7 +97,7 @@ describe("rotated", function()
     for _, g in ipairs {gaussian(16384), sparse, smooth} do
       local c = atomo.compressor "rotated:classes=1,ratio=64,base=none"
       c:encode(g, {step = 1})
-      assert.near(1.65, c:stats().variance / codec.square(g), 0.12)
+      assert.near(1.52, c:stats().variance / codec.square(g), 0.12)
     end
   end)
 
