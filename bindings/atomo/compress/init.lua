@@ -24,7 +24,7 @@ local doubles = ffi.typeof "double[?]"
 ---@field linear boolean  messages can be added before decoding, so topology allreduce can be used
 local Compressor = strict_fields({}, "compressor", "name unbiased linear text seed",
   "fold overrides schedule share room ids handles lengths prepared epoch last_ids last_budget at_step pending ef " ..
-  "check_ranks")
+  "check_ranks step_budget")
 Compressor.__index = Compressor
 Compressor.__tostring = function(self) return self.text end
 
@@ -84,7 +84,7 @@ local function compressor(text, opts)
     self = entry.make(canonical, values, key, Compressor.inner) -- written in Lua
   else
     self = open(entry.name, values, key, {name = entry.name, text = canonical, fold = fold,
-      overrides = more.overrides})
+      overrides = more.overrides, step_budget = spec.step_budget(entry, values)})
   end
   self.schedule, self.share = more.budget, share
   return self

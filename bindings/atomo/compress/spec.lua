@@ -199,19 +199,33 @@ function M.read(spec)
     overrides = spec.overrides and overrides.read(spec.overrides, entry, spec, M.read, M.text)}
 end
 
---- Multiplies the budget in option values by `share` if it is in bytes or a ratio (default 16). Budgets in atoms or
---- entries are not changed.
-function M.cut_budget(entry, values, share)
+--- Returns the options "bytes" and "ratio" of a budget in bytes as given, the ratio 16 by default; nothing if the
+--- compressor has no such budget.
+local function budget_of(entry, values)
   local options = entry.options
   local function given(key)
     local v = options[key] and values[options[key].index + 1]
     return v == v and v or nil
   end
-  if given "bytes" then
-    values[options.bytes.index + 1] = math.max(options.bytes.min, given "bytes" * share)
-  elseif options.ratio and not (given "atoms" or given "k") then
-    values[options.ratio.index + 1] = math.max(options.ratio.min, (given "ratio" or 16) / share)
+  if given "bytes" then return given "bytes" end
+  if options.ratio and not (given "atoms" or given "k") then return nil, given "ratio" or 16 end
+end
+
+--- Multiplies the budget in option values by `share` if it is in bytes or a ratio. Budgets in atoms or entries are not
+--- changed.
+function M.cut_budget(entry, values, share)
+  local options, bytes, ratio = entry.options, budget_of(entry, values)
+  if bytes then
+    values[options.bytes.index + 1] = math.max(options.bytes.min, bytes * share)
+  elseif ratio then
+    values[options.ratio.index + 1] = math.max(options.ratio.min, ratio / share)
   end
+end
+
+--- Returns a function that returns the budget of a step of `dense` bytes, in bytes; nil if the compressor has none.
+function M.step_budget(entry, values)
+  local bytes, ratio = budget_of(entry, values)
+  return (bytes or ratio) and function(dense) return bytes or dense / ratio end or nil
 end
 
 --- Sets option `key` if the compressor has it and it was not given.

@@ -89,7 +89,8 @@ end
 --- Makes the buckets of messages.
 local function coded_buckets(self, settings)
   local topology, list = self.topology, {}
-  local most = settings.message_buckets or topology.most
+  local budget = self.compressor.step_budget
+  local most = settings.message_buckets or Coded.most(budget and budget(self.dense_bytes), topology.most)
   if topology.cut then self.messages = topology.cut(self.messages, self.comm.size, most) end
   if #self.messages == 0 then return list end
   prepare(self, self.compressor, self.comm.size)

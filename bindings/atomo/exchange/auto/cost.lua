@@ -12,17 +12,20 @@
 --   between its two ways; else 0), backward (s with which the exchange can overlap; 0 without overlap).
 local raise = require("atomo.ffi").raise
 local brief = require "atomo.core.brief"
+local Coded = require "atomo.exchange.bucket.compressed"
 
 local M = {}
 
 -- Constants of the implementation: bytes of the smallest ring step (runtime/comm/ring_allreduce.c), of a dense bucket
--- and of a bucket of messages, largest numbers of the latter (exchange/bucket/, exchange/topology/sharded.lua).
-local RING_MIN, BUCKET, MESSAGE_BUCKET, MOST, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 6, 3
+-- and of the gradients of a bucket of messages, largest number of the latter with topology sharded (exchange/bucket/,
+-- exchange/topology/sharded.lua).
+local RING_MIN, BUCKET, MESSAGE_BUCKET, MOST_SHARDED = 32 * 2 ^ 10, 4 * 2 ^ 20, 2 ^ 18, 3
 
 local function rounds(ranks) return math.ceil(math.log(ranks) / math.log(2) - 1e-9) end
 local function buckets(bytes, p) return math.max(1, math.ceil(bytes / math.max(BUCKET, RING_MIN * (p or 1)))) end
 local function message_buckets(w, o, most)
-  return math.max(1, math.min(o.message_buckets or most or MOST, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
+  most = o.message_buckets or Coded.most(w.message, most)
+  return math.max(1, math.min(most, math.ceil((w.dense - w.small) / MESSAGE_BUCKET)))
 end
 
 --- Returns latency and rate of the slowest hop.

@@ -7,17 +7,26 @@ local Bucket = require "atomo.exchange.bucket"
 local messages = require "atomo.exchange.messages"
 
 local MIN_BYTES, MOST = 2 ^ 18, 6 -- least bytes of gradients in a bucket; largest number of buckets
+local MIN_MESSAGES = 600 -- least bytes of a bucket's messages: its frame and its fingerprint take 60 to 100
 
 local Coded = Bucket.kind(Bucket)
+
+--- Returns the largest number of buckets for a step of messages of `bytes`; nil: unknown.
+---@param bytes number?
+---@param most integer?  if there is no reason for fewer; default 6
+function Coded.most(bytes, most)
+  most = most or MOST
+  return bytes and math.max(1, math.min(most, math.floor(bytes / MIN_MESSAGES))) or most
+end
 
 --- Divides messages into ranges of neighbours, {first=, last=, tensors=, name=}. The result is in backward's order, the
 -- last tensors first. All pieces of a tensor are in one range.
 ---@param list table[]  the plan's messages
----@param most integer?  largest number of ranges, about; default 6
+---@param most integer  largest number of ranges, about
 function Coded.cut(list, most)
   local total, ranges = 0, {}
   for _, m in ipairs(list) do total = total + 4 * m.n end
-  local enough, range, before = math.max(MIN_BYTES, total / (most or MOST)), nil, nil
+  local enough, range, before = math.max(MIN_BYTES, total / most), nil, nil
   for k = #list, 1, -1 do
     local m = list[k]
     if not range or range.bytes >= enough and before.index ~= m.index then
