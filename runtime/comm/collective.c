@@ -23,7 +23,7 @@ int atomo_comm_barrier(atomo_comm *c)
     atomo__requests_reap(false);
     MPI_Request request; /* a wait that sleeps, then one that spins: ranks leave it at the same time, for benchmarks */
     ATOMO_MPI(MPI_Ibarrier, c->mpi, &request);
-    ATOMO_TRY(atomo__comm_wait(1, &request));
+    ATOMO_TRY(atomo__comm_wait(c, 1, &request));
     ATOMO_MPI(MPI_Barrier, c->mpi);
     return ATOMO_OK;
 }
@@ -40,7 +40,7 @@ int atomo_comm_bcast(atomo_comm *c, atomo_tensor *t, int root)
     {
         MPI_Request request;
         ATOMO_MPI(MPI_Ibcast, p, (int)n, atomo__mpi_type(t->dtype), root, c->mpi, &request);
-        ATOMO_TRY(atomo__comm_wait(1, &request));
+        ATOMO_TRY(atomo__comm_wait(c, 1, &request));
     }
     double bytes = atomo__tensor_bytes(t);
     if (c->rank == root)
@@ -133,14 +133,14 @@ static int receive_piece(atomo_comm *c, void *to, int n, MPI_Datatype type, int 
 {
     MPI_Request request;
     ATOMO_MPI(MPI_Irecv, to, n, type, rank, TAG_GATHER, c->mpi, &request);
-    return atomo__comm_wait(1, &request);
+    return atomo__comm_wait(c, 1, &request);
 }
 
 static int send_piece(atomo_comm *c, const void *from, int n, MPI_Datatype type, int rank)
 {
     MPI_Request request;
     ATOMO_MPI(MPI_Isend, from, n, type, rank, TAG_GATHER, c->mpi, &request);
-    return atomo__comm_wait(1, &request);
+    return atomo__comm_wait(c, 1, &request);
 }
 
 /* The gather for tensors that are too large for one MPI_Gather: every rank sends its pieces to the root. */
@@ -180,7 +180,7 @@ int atomo_comm_gather(atomo_comm *c, const atomo_tensor *t, int root, atomo_tens
         MPI_Request request;
         ATOMO_MPI(MPI_Igather, t->data, (int)t->numel, type, here ? (*out)->data : NULL, (int)t->numel, type, root,
                   c->mpi, &request);
-        ATOMO_TRY(atomo__comm_wait(1, &request));
+        ATOMO_TRY(atomo__comm_wait(c, 1, &request));
     }
     atomo__comm_count(c, here ? 0 : bytes, here ? bytes * (c->size - 1) : 0);
     if (here) atomo_tensor_touch(*out);
@@ -218,7 +218,7 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
         }
         MPI_Request request;
         ATOMO_MPI(MPI_Iallgatherv, send, (int)mine, MPI_BYTE, recv, c->counts, c->displs, MPI_BYTE, c->mpi, &request);
-        return atomo__comm_wait(1, &request);
+        return atomo__comm_wait(c, 1, &request);
     }
     char *at = recv; /* too large for one call: every rank broadcasts its block in turn */
     for (int r = 0; r < c->size; r++) {
@@ -228,7 +228,7 @@ int atomo__gather_blocks(atomo_comm *c, const void *send, void *recv)
             int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
             MPI_Request request;
             ATOMO_MPI(MPI_Ibcast, at, n, MPI_BYTE, r, c->mpi, &request);
-            ATOMO_TRY(atomo__comm_wait(1, &request));
+            ATOMO_TRY(atomo__comm_wait(c, 1, &request));
             at += n;
             left -= n;
         }

@@ -48,7 +48,7 @@ static int exchange_counts(atomo_comm *c, const double *counts_out, double *coun
 {
     MPI_Request request;
     ATOMO_MPI(MPI_Ialltoall, counts_out, 1, MPI_DOUBLE, counts_in, 1, MPI_DOUBLE, c->mpi, &request);
-    ATOMO_TRY(atomo__comm_wait(1, &request));
+    ATOMO_TRY(atomo__comm_wait(c, 1, &request));
     double bytes = (c->size - 1.0) * sizeof(double);
     atomo__comm_count(c, bytes, bytes);
     return ATOMO_OK;
@@ -102,7 +102,7 @@ int atomo_comm_bcast_bytes(atomo_comm *c, const void *data, double nbytes, int r
         int n = (int)ATOMO_MIN(left, atomo__comm_chunk);
         MPI_Request request;
         ATOMO_MPI(MPI_Ibcast, p, n, MPI_BYTE, root, c->mpi, &request);
-        ATOMO_TRY(atomo__comm_wait(1, &request));
+        ATOMO_TRY(atomo__comm_wait(c, 1, &request));
         p += n;
         left -= n;
     }

@@ -107,7 +107,7 @@ int atomo__comm_swap(atomo_comm *c, const atomo_blocks *send, const atomo_blocks
     size_t own = (size_t)send[c->rank].bytes;
     if (own) memcpy(recv[c->rank].data, send[c->rank].data, own);
     int posted = 0, status = post_all(c, send, recv, requests, &posted);
-    if (status == ATOMO_OK) status = atomo__comm_wait(posted, requests);
+    if (status == ATOMO_OK) status = atomo__comm_wait(c, posted, requests);
     if (status == ATOMO_OK) atomo__free(requests); /* after a failure MPI may still write there */
     return status;
 }
@@ -210,7 +210,7 @@ int atomo_comm_allgather_parts(atomo_comm *c, atomo_tensor *const *parts, const 
     void *requests;
     ATOMO_TRY(atomo__alloc(&requests, ((size_t)messages + 1) * sizeof(MPI_Request)));
     int posted = 0, status = post_parts(c, parts, owners, n, requests, &posted);
-    if (status == ATOMO_OK) status = atomo__comm_wait(posted, requests);
+    if (status == ATOMO_OK) status = atomo__comm_wait(c, posted, requests);
     if (status == ATOMO_OK) atomo__free(requests); /* after a failure MPI may still use it */
     atomo__comm_count(c, mine * (c->size - 1), total - mine);
     for (int i = 0; i < n; i++)

@@ -3,6 +3,8 @@
 #include "tensor/tensor.h"
 #include <string.h>
 
+atomo_comm *atomo__comms_open;
+
 int atomo__comm_usable(const atomo_comm *c, const char *fn)
 {
     ATOMO_REQUIRE(c && !c->closed, ATOMO_EARG, "%s: the communicator is closed", fn);
@@ -99,10 +101,11 @@ static int comm_fill(atomo_comm *c)
     ATOMO_MPI(MPI_Comm_free, &local);
     void *p;
     size_t n;
-    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + 3 * sizeof(int), 1, &n));
+    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + sizeof(atomo__end) + 3 * sizeof(int), 1, &n));
     ATOMO_TRY(atomo__calloc(&p, n));
     c->fingerprints = p;
-    c->counts = (int *)(c->fingerprints + c->size);
+    c->ends = (atomo__end *)(c->fingerprints + c->size);
+    c->counts = (int *)(c->ends + c->size);
     c->displs = c->counts + c->size;
     c->world_rank = c->displs + c->size;
     return find_world_ranks(c);
@@ -132,8 +135,16 @@ int atomo__comm_open(MPI_Comm from, atomo_comm **out)
         atomo__free(c);
         return status;
     }
-    *out = c;
+    c->next = atomo__comms_open;
+    *out = atomo__comms_open = c;
     return ATOMO_OK;
+}
+
+static void leave_list(const atomo_comm *c)
+{
+    atomo_comm **at = &atomo__comms_open;
+    while (*at && *at != c) at = &(*at)->next;
+    if (*at) *at = c->next;
 }
 
 atomo_comm *atomo__comm_hold(atomo_comm *c)
@@ -179,6 +190,7 @@ int atomo_comm_close(atomo_comm *c)
     ATOMO_REQUIRE(c != world, ATOMO_EARG, "close: the world communicator stays open until the program ends");
     ATOMO_FLIGHT("close", &c->group, 0);
     c->closed = true;
+    leave_list(c);
     if (!*c->parted) { /* else MPI would wait for collectives that never end */
         ATOMO_MPI(MPI_Comm_free, &c->control);
         ATOMO_MPI(MPI_Comm_free, &c->mpi);

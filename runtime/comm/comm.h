@@ -24,7 +24,9 @@ enum {
     TAG_RING = ATOMO_COMM_TAG_MAX + 3,
     TAG_REDUCE = ATOMO_COMM_TAG_MAX + 4,
     TAG_PIECES = ATOMO_COMM_TAG_MAX + 5, /* .. + PIECES_TAGS - 1 on `control`: later pieces of messages (request.c) */
-    PIECES_TAGS = 512
+    PIECES_TAGS = 512,
+    TAG_ASK = TAG_PIECES + PIECES_TAGS, /* on `mpi`: has your script ended? (ended.c) */
+    TAG_ENDED = TAG_ASK + 1             /* on both: it has */
 }; /* MPI guarantees tags up to 32767 */
 
 /* The operations that a fingerprint names. */
@@ -62,7 +64,20 @@ _Static_assert(sizeof(atomo_fingerprint) == 48, "ranks exchange it as bytes");
 /* Which collectives compare fingerprints first: none, the blocking ones (the default), all (atomo_comm_set_checked). */
 enum { CHECK_NONE, CHECK_BLOCKING, CHECK_ALL };
 
+/* How many collectives of a communicator a rank has begun: blocking and other ones. */
+typedef struct atomo_collectives {
+    uint32_t blocking, other;
+} atomo_collectives;
+
+/* What a rank knows of the end of another one's script (ended.c). */
+typedef struct atomo__end {
+    bool asked, here, here_control; /* that rank was asked; its answer has come on `mpi`, on `control` */
+    bool asks;                      /* it has asked, and was not answered yet */
+    atomo_collectives begun;        /* by that rank, from its answer */
+} atomo__end;
+
 struct atomo_comm {
+    struct atomo_comm *next; /* in the list of open communicators */
     _Atomic int holders;
     bool closed;           /* its MPI communicators are freed; the rest is freed with the last holder */
     MPI_Comm mpi, control; /* control: for fingerprints, so that they cannot match another operation's messages */
@@ -76,11 +91,15 @@ struct atomo_comm {
     char parted[320];         /* error text after ranks began different collectives: c is unusable; "": usable */
     _Atomic int64_t bytes_out, bytes_in;
     atomo_fingerprint *fingerprints; /* [size] of all ranks, in the last comparison */
+    atomo__end *ends;                /* [size] */
+    int unanswered;                  /* ranks that ask */
+    atomo_collectives begun;         /* by this rank; `blocking` is set at the end */
     int *counts, *displs;            /* [size] scratch for MPI_Iallgatherv */
 };
 
 extern int64_t atomo__comm_chunk; /* bytes of the largest single message, a multiple of 4 */
 extern int atomo__comm_checked;   /* 1: all collectives on all communicators compare fingerprints first */
+extern atomo_comm *atomo__comms_open; /* the newest open communicator; the last of the list is the world */
 
 int atomo__comm_open(MPI_Comm from, atomo_comm **out); /* [collective] */
 atomo_comm *atomo__comm_hold(atomo_comm *c);           /* adds a holder; returns c */
@@ -137,13 +156,24 @@ void atomo__run_finalize(bool after);
 /* Pauses between the polls of a wait: yields at first, later sleeps (wait.c). Begin anew with every wait. */
 typedef struct atomo__pauses {
     double began, sleep; /* seconds: when the wait began; the next sleep */
+    double look, vain;   /* when to look next for ranks that have ended; when one was found, 0: none */
     int polls;
     bool late; /* a sleep has ended late, so others want this core */
 } atomo__pauses;
 atomo__pauses atomo__pauses_begin(void);
 void atomo__pause(atomo__pauses *pauses);
-/* Waits for n requests without occupying a core, by polls with pauses. */
-int atomo__comm_wait(int n, MPI_Request *requests);
+bool atomo__pauses_look(atomo__pauses *pauses); /* returns whether it is time to look for ranks that have ended */
+/* Waits for n requests of a collective of c without occupying a core, by polls with pauses. EMISMATCH: a rank that it
+ * needs has ended. */
+int atomo__comm_wait(atomo_comm *c, int n, MPI_Request *requests);
+
+/* ---- ranks whose scripts have ended (ended.c) ---- */
+/* Called in a wait for the newest blocking collective of c: EMISMATCH if a rank that has not begun it has ended. At the
+ * end of the program: answers the ranks that ask. */
+int atomo__ended_look(atomo_comm *c, atomo__pauses *pauses);
+void atomo__ended_script(void); /* this rank's script has ended */
+/* Nothing more is sent: from now on ranks that ask are answered. Fails if a wait failed since the script's end. */
+int atomo__ended_begin(void);
 
 typedef struct atomo_blocks {
     void *data;
@@ -165,6 +195,8 @@ static inline double atomo__tensor_bytes(const atomo_tensor *t)
 }
 
 int atomo__requests_open(void);       /* number of unfinished sends and non-blocking collectives of this rank */
-void atomo__requests_reap(bool last); /* frees abandoned requests that are done; last: cancels receives */
+void atomo__requests_reap(bool last); /* frees abandoned requests that are done; last: cancels all receives */
+/* Returns whether a message from that rank of c is being received. */
+bool atomo__requests_receive_from(const atomo_comm *c, int rank);
 
 #endif

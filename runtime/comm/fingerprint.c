@@ -60,7 +60,7 @@ static int exchange(atomo_comm *c, const atomo_fingerprint *f)
     int n = (int)sizeof *f;
     MPI_Request request;
     ATOMO_MPI(MPI_Iallgather, f, n, MPI_BYTE, c->fingerprints, n, MPI_BYTE, c->control, &request);
-    ATOMO_TRY(atomo__comm_wait(1, &request));
+    ATOMO_TRY(atomo__comm_wait(c, 1, &request));
     atomo__comm_count(c, n * (c->size - 1.0), n * (c->size - 1.0));
     return ATOMO_OK;
 }

@@ -58,7 +58,7 @@ uint64_t atomo__flight_begin(const char *operation, atomo_flight_group *group, d
     op->operation = operation;
     op->group = group;
     op->number = group ? group->number : 0;
-    op->patient = false;
+    op->patient = op->asks = false;
     memcpy(op->note, purpose, sizeof purpose);
     op->bytes = bytes;
     op->begin = now;
@@ -95,6 +95,13 @@ void atomo__flight_patient(void)
 {
     pthread_mutex_lock(&flight.lock);
     flight.ring[flight.last % RING].patient = true;
+    pthread_mutex_unlock(&flight.lock);
+}
+
+void atomo__flight_asks(void)
+{
+    pthread_mutex_lock(&flight.lock);
+    flight.ring[flight.last % RING].asks = true;
     pthread_mutex_unlock(&flight.lock);
 }
 

@@ -20,6 +20,7 @@ typedef struct atomo_flight_op {
     const char *operation;           /* static text: "allreduce" */
     uint32_t number;                 /* number among the collectives on its communicator, from 1; 0: no collective */
     bool patient;                    /* a long wait is normal: the end of the program */
+    bool asks;                       /* it asks the ranks that it waits for whether they have ended (ended.c) */
     char note[ATOMO_FLIGHT_NOTE];    /* its purpose: "bucket 2 of 5" */
     const atomo_flight_group *group; /* while it runs; NULL: only this rank takes part, or it has ended */
     double bytes, begin, end;        /* bytes of this rank; times by atomo_time in seconds; end 0: it still runs */
@@ -33,6 +34,7 @@ void atomo__flight_end(const uint64_t *token);
 /* Sets the purpose of the operation that begin returned this token for; instead: replaces the caller's, too. */
 void atomo__flight_detail(uint64_t token, const char *text, bool instead);
 void atomo__flight_patient(void);        /* marks the newest operation as one that may wait for long */
+void atomo__flight_asks(void);           /* marks it as one that asks */
 void atomo__flight_progress(void);       /* records that a part of the current operation is done */
 void atomo__flight_pop_note(char *out);  /* moves the calling thread's note to out [ATOMO_FLIGHT_NOTE] */
 const char *atomo__flight_purpose(void); /* note of the calling thread's current operation, or of its next one */

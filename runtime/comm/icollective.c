@@ -13,6 +13,7 @@ static int new_request(const char *what, atomo_comm *c, const atomo_tensor *t, i
     const bool compares = atomo__comm_compares_late(c);
     ATOMO_TRY(atomo__request_new(what, c, -1, t, compares, out));
     atomo_request *r = *out;
+    r->ordinal = ++c->begun.other;
     atomo__request_count_open(r, true);
     if (!compares) return ATOMO_OK;
     const int n = (int)sizeof r->own;

@@ -6,14 +6,14 @@
  * after it has read the head. So a refused message is received as a whole, and the next message is not affected.
  *
  * A request holds a view of its tensor, so the bytes outlive the Lua value. A request that is freed before it is done
- * (such as an unfinished one that Lua collects) goes to a list, and its memory is freed when MPI no longer uses it.
+ * (such as an unfinished one that Lua collects) is abandoned, and its memory is freed when MPI no longer uses it.
  * Freeing never calls MPI, so finalizers may do it. Path: stage 7.
  */
 #include "comm/request.h"
 #include <pthread.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards abandoned */
-static atomo_request *abandoned;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the lists */
+static atomo_request *in_use, *abandoned;                /* unfinished requests; those that were freed */
 static _Atomic int open_count; /* unfinished requests that other ranks may wait for */
 
 int atomo__requests_open(void)
@@ -24,6 +24,29 @@ int atomo__requests_open(void)
 static int hold_view(const atomo_tensor *t, atomo_tensor **out)
 {
     return atomo_tensor_view(t, t->ndim, t->shape, t->stride, 0, out);
+}
+
+static void enlist(atomo_request *r, atomo_request **list)
+{
+    r->next = *list;
+    r->at = list;
+    if (r->next) r->next->at = &r->next;
+    *list = r;
+}
+
+static void delist(atomo_request *r)
+{
+    *r->at = r->next;
+    if (r->next) r->next->at = r->at;
+}
+
+/* Moves r, of which a script holds the handle, to the abandoned ones, or with list NULL to none. */
+static void move_to(atomo_request *r, atomo_request **list)
+{
+    pthread_mutex_lock(&lock);
+    delist(r);
+    if (list) enlist(r, list);
+    pthread_mutex_unlock(&lock);
 }
 
 static void request_release(atomo_request *r)
@@ -60,6 +83,7 @@ int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_te
     r->compares = compares;
     r->first = compares ? 1 : 0;
     r->comm = atomo__comm_hold(c);
+    r->message = peer >= 0;
     r->peer = peer < 0 ? 0 : c->world_rank[peer];
     r->group = peer < 0 ? c->group : (atomo_flight_group){.ranks = &r->peer, .size = 1};
     r->group.message = true;
@@ -72,6 +96,9 @@ int atomo__request_new(const char *what, atomo_comm *c, int peer, const atomo_te
         request_release(r);
         return status;
     }
+    pthread_mutex_lock(&lock);
+    enlist(r, &in_use);
+    pthread_mutex_unlock(&lock);
     *out = r;
     return ATOMO_OK;
 }
@@ -163,7 +190,7 @@ static int request_advance(atomo_request *r, bool block, uint64_t flight)
         int over = 1, i = r->done;
         const int rc = block ? atomo__request_wait_piece(r, i, flight, &s) : MPI_Test(&r->piece[i], &over, &s);
         if (rc == MPI_SUCCESS && !over) return 0;
-        const int status = piece_done(r, rc, &s);
+        const int status = r->failed ? r->failed : piece_done(r, rc, &s);
         if (status < 0 || r->done == r->n) atomo__request_count_open(r, false);
         ATOMO_TRY(status);
         if (r->done == r->n && r->writes) atomo_tensor_touch(r->hold);
@@ -179,19 +206,37 @@ static void cancel(atomo_request *r)
 
 void atomo__requests_reap(bool last)
 {
+    static bool ending; /* nobody waits for those in use either */
+    ending |= last;
     pthread_mutex_lock(&lock);
-    for (atomo_request **at = &abandoned; *at;) {
-        atomo_request *r = *at;
+    for (atomo_request *r = abandoned, *next; r; r = next) {
+        next = r->next;
         if (last && r->receives) cancel(r);
-        int over = request_advance(r, false, 0);
-        if (over == 0) { /* MPI still uses its memory, so it is kept; at the end the process's exit frees it */
-            at = &r->next;
-            continue;
-        }
-        *at = r->next;
+        const int over = request_advance(r, false, 0);
+        if (over == 0) continue; /* MPI still uses its memory, so it is kept; at the end the process's exit frees it */
+        delist(r);
         if (over == 1) request_release(r);
     }
+    for (atomo_request *r = in_use; ending && r; r = r->next) {
+        if (last && r->receives) cancel(r);
+        request_advance(r, false, 0);
+    }
     pthread_mutex_unlock(&lock);
+}
+
+static bool receives_from(const atomo_request *r, const atomo_comm *c, int rank)
+{
+    return r->message && r->writes && r->comm == c && r->source == rank && r->done < r->n && !r->failed;
+}
+
+bool atomo__requests_receive_from(const atomo_comm *c, int rank)
+{
+    bool found = false;
+    pthread_mutex_lock(&lock);
+    for (const atomo_request *r = abandoned; r; r = r->next) found |= receives_from(r, c, rank);
+    for (const atomo_request *r = in_use; r; r = r->next) found |= receives_from(r, c, rank);
+    pthread_mutex_unlock(&lock);
+    return found;
 }
 
 int atomo_request_wait(atomo_request *r)
@@ -214,23 +259,20 @@ int atomo_request_test(atomo_request *r)
 void atomo_request_free(atomo_request *r)
 {
     if (!r) return;
-    if (r->done == r->n) {
-        request_release(r);
-        return;
-    }
-    pthread_mutex_lock(&lock);
-    r->next = abandoned;
-    abandoned = r;
-    pthread_mutex_unlock(&lock);
+    const bool done = r->done == r->n;
+    move_to(r, done ? NULL : &abandoned);
+    if (done) request_release(r);
 }
 
 int atomo__request_post_failed(atomo_request *r, int posted, int rc, const char *fn)
 {
     atomo__request_count_open(r, false);
-    if (posted == 0)
+    if (posted == 0) {
+        move_to(r, NULL);
         request_release(r);
-    else
+    } else {
         atomo_request_free(r);
+    }
     return atomo__mpi_fail(rc, fn);
 }
 
@@ -246,9 +288,10 @@ static int post_head(atomo_request *r, int peer, int tag, bool sends)
     return rc == MPI_SUCCESS ? ATOMO_OK : atomo__request_post_failed(r, 0, rc, sends ? "MPI_Isend" : "MPI_Irecv");
 }
 
-static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag, bool sends, atomo_request **out)
+/* what: the call's name in errors. */
+static int post_message(const char *what, atomo_comm *c, const atomo_tensor *t, int peer, int tag, bool sends,
+                        atomo_request **out)
 {
-    const char *what = sends ? "isend" : "irecv";
     ATOMO_TRY(atomo__comm_usable(c, what));
     ATOMO_TRY(atomo__comm_buffer(t, sends ? "send: tensor" : "recv: tensor"));
     ATOMO_TRY(atomo__comm_root(c, peer, sends ? "send: destination" : "recv: source"));
@@ -276,12 +319,12 @@ static int post_message(atomo_comm *c, const atomo_tensor *t, int peer, int tag,
 
 int atomo_comm_isend(atomo_comm *c, const atomo_tensor *t, int dst, int tag, atomo_request **out)
 {
-    return post_message(c, t, dst, tag, true, out);
+    return post_message("isend", c, t, dst, tag, true, out);
 }
 
 int atomo_comm_irecv(atomo_comm *c, atomo_tensor *t, int src, int tag, atomo_request **out)
 {
-    return post_message(c, t, src, tag, false, out);
+    return post_message("irecv", c, t, src, tag, false, out);
 }
 
 static int wait_and_free(atomo_request *r)
@@ -294,13 +337,13 @@ static int wait_and_free(atomo_request *r)
 int atomo_comm_send(atomo_comm *c, const atomo_tensor *t, int dst, int tag)
 {
     atomo_request *r = NULL;
-    ATOMO_TRY(post_message(c, t, dst, tag, true, &r));
+    ATOMO_TRY(post_message("send", c, t, dst, tag, true, &r));
     return wait_and_free(r);
 }
 
 int atomo_comm_recv(atomo_comm *c, atomo_tensor *t, int src, int tag)
 {
     atomo_request *r = NULL;
-    ATOMO_TRY(post_message(c, t, src, tag, false, &r));
+    ATOMO_TRY(post_message("recv", c, t, src, tag, false, &r));
     return wait_and_free(r);
 }

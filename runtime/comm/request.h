@@ -14,9 +14,10 @@ typedef struct atomo__message_head {
 } atomo__message_head;
 
 struct atomo_request {
-    struct atomo_request *next; /* in the list of requests that were freed before they were done */
+    struct atomo_request *next, **at; /* in a list of unfinished requests; what points to this one there */
     const char *what;           /* the operation's name in errors: "irecv" */
     atomo_tensor *hold;         /* a view of the tensor, which keeps its memory; NULL: none (a barrier) */
+    bool message;               /* else a collective */
     bool receives;              /* a message to this rank, whose length is checked */
     bool writes;                /* the operation changes the tensor */
     bool open;                  /* unfinished, and other ranks may wait for it: counted by atomo__requests_open */
@@ -25,6 +26,7 @@ struct atomo_request {
     int operation;              /* of a collective: COMM_*; 0: a message */
     atomo_comm *comm;
     atomo_flight_group group; /* the ranks that take part */
+    uint32_t ordinal;         /* of a collective: number among the communicator's non-blocking ones */
     int32_t peer;             /* of a message: the other rank, in MPI_COMM_WORLD */
     int source, tag;          /* of a message: the other rank, in comm; its tag */
     int n, done, failed;      /* number of pieces; of pieces that are done; status of the first failure */
@@ -44,8 +46,13 @@ char *atomo__request_piece(const atomo_tensor *t, int i, int *count);
 /* Notes tag and rank of message r as the purpose of the wait with token `flight`; look: with the tag of another message
  * that is here, or not at all. */
 void atomo__request_note_tag(const atomo_request *r, uint64_t flight, bool look);
-/* Waits for piece i, as MPI_Wait does; while the head of a message does not come, looks for others. */
+/* Returns the tag of the first message from r's source that nobody has received, if not r's, else -1. */
+int atomo__request_other_tag(const atomo_request *r);
+/* Waits for piece i, as MPI_Wait does; while the head of a message does not come, looks for others. Sets r->failed if a
+ * rank that it needs has ended. */
 int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Status *s);
+/* Called in a wait for piece i: EMISMATCH if it is in vain, because a rank has ended (ended.c). */
+int atomo__ended_look_request(atomo_request *r, int i, atomo__pauses *pauses);
 /* Sets r->open, and counts r among the open requests or no longer. */
 void atomo__request_count_open(atomo_request *r, bool open);
 /* Frees a request of which MPI function `fn` could not start piece number `posted`; MPI still works on the pieces

@@ -7,16 +7,22 @@
 #include "comm/request.h"
 #include <stdio.h>
 
+int atomo__request_other_tag(const atomo_request *r)
+{
+    MPI_Status s = {0};
+    int here = 0;
+    MPI_Iprobe(r->source, MPI_ANY_TAG, r->compares ? r->comm->control : r->comm->mpi, &here, &s);
+    return here && s.MPI_TAG != r->tag && s.MPI_TAG <= ATOMO_COMM_TAG_MAX ? s.MPI_TAG : -1;
+}
+
 void atomo__request_note_tag(const atomo_request *r, uint64_t flight, bool look)
 {
     char text[2 * ATOMO_FLIGHT_NOTE];
     const char *to = r->receives ? "from" : "to";
-    int n = snprintf(text, sizeof text, "tag %d %s rank %d", r->tag, to, (int)r->peer), here = 0;
-    MPI_Status s = {0};
-    if (look) MPI_Iprobe(r->source, MPI_ANY_TAG, r->comm->control, &here, &s);
-    here = here && s.MPI_TAG != r->tag && s.MPI_TAG <= ATOMO_COMM_TAG_MAX;
-    if (here) snprintf(text + n, sizeof text - (size_t)n, ", which sent one of tag %d", s.MPI_TAG);
-    if (here || !look) atomo__flight_detail(flight, text, here);
+    const int n = snprintf(text, sizeof text, "tag %d %s rank %d", r->tag, to, (int)r->peer);
+    const int other = look ? atomo__request_other_tag(r) : -1;
+    if (other >= 0) snprintf(text + n, sizeof text - (size_t)n, ", which sent one of tag %d", other);
+    if (other >= 0 || !look) atomo__flight_detail(flight, text, other >= 0);
 }
 
 int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Status *s)
@@ -28,6 +34,7 @@ int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Stat
         int over, rc = MPI_Test(&r->piece[i], &over, s);
         if (rc != MPI_SUCCESS || over) return rc;
         atomo__pause(&pauses);
+        if (atomo__pauses_look(&pauses) && (r->failed = atomo__ended_look_request(r, i, &pauses)) < 0) return MPI_SUCCESS;
         if (!looks || atomo_time() < next) continue;
         atomo__request_note_tag(r, flight, true);
         next = atomo_time() + 1;

@@ -76,7 +76,7 @@ static int post_receive(ring *g, int j)
     if (j < g->turn)
         place = g->landing + (size_t)(j % WINDOW) * SEGMENT;
     else
-        ATOMO_TRY(atomo__comm_wait(1, &g->sends[j - g->turn])); /* the send from this memory must have ended */
+        ATOMO_TRY(atomo__comm_wait(g->c, 1, &g->sends[j - g->turn])); /* the send from this memory must have ended */
     ATOMO_MPI(MPI_Irecv, place, n, g->type, from, TAG_RING, g->c->mpi, &g->receives[j]);
     return ATOMO_OK;
 }
@@ -94,7 +94,7 @@ static int post_send(ring *g, int j)
 /* Waits for the segment that hop j receives, and in the reduce-scatter adds it to data. */
 static int add_received(ring *g, int j)
 {
-    ATOMO_TRY(atomo__comm_wait(1, &g->receives[j]));
+    ATOMO_TRY(atomo__comm_wait(g->c, 1, &g->receives[j]));
     if (j >= g->turn) return ATOMO_OK;
     int n;
     const int64_t at = segment(g, j, 1, &n);
@@ -116,7 +116,7 @@ static int go_round(ring *g)
         if (j + g->segments < g->hops) ATOMO_TRY(post_send(g, j + g->segments));
         if (j + ahead < g->hops) ATOMO_TRY(post_receive(g, j + ahead));
     }
-    return atomo__comm_wait(g->hops, g->sends);
+    return atomo__comm_wait(g->c, g->hops, g->sends);
 }
 
 /* Sets the sizes, allocates the buffers, runs the ring and, with rounding, converts the result to f32. */
@@ -184,5 +184,5 @@ int atomo__allreduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MP
         return run(&g);
     }
     ATOMO_MPI(MPI_Iallreduce, MPI_IN_PLACE, data, count, type, op, c->mpi, &request);
-    return atomo__comm_wait(1, &request);
+    return atomo__comm_wait(c, 1, &request);
 }

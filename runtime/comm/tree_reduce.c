@@ -59,7 +59,7 @@ static int post_receive(reduction *g, int i)
 static int add_children(reduction *g, int segment, char *sum)
 {
     for (int i = segment * g->children; i < (segment + 1) * g->children; i++) {
-        ATOMO_TRY(atomo__comm_wait(1, &g->receives[i % WINDOW]));
+        ATOMO_TRY(atomo__comm_wait(g->c, 1, &g->receives[i % WINDOW]));
         ATOMO_MPI(MPI_Reduce_local, g->landing + (size_t)(i % WINDOW) * SEGMENT, sum, elements_of(g, segment), g->type,
                   g->op);
         if (i + WINDOW < g->segments * g->children) ATOMO_TRY(post_receive(g, i + WINDOW));
@@ -73,7 +73,7 @@ static int run(reduction *g)
     for (int j = 0; j < g->segments; j++) {
         char *own = g->data + (size_t)j * SEGMENT, *sum = own;
         if (g->parent >= 0) {
-            ATOMO_TRY(atomo__comm_wait(1, &g->sends[j % WINDOW])); /* the send from this memory must have ended */
+            ATOMO_TRY(atomo__comm_wait(g->c, 1, &g->sends[j % WINDOW])); /* the send from this memory must have ended */
             if (g->children)
                 sum = memcpy(g->sums + (size_t)(j % WINDOW) * SEGMENT, own, g->size * (size_t)elements_of(g, j));
         }
@@ -82,7 +82,7 @@ static int run(reduction *g)
             ATOMO_MPI(MPI_Isend, sum, elements_of(g, j), g->type, g->parent, TAG_REDUCE, g->c->mpi,
                       &g->sends[j % WINDOW]);
     }
-    return atomo__comm_wait(WINDOW, g->sends);
+    return atomo__comm_wait(g->c, WINDOW, g->sends);
 }
 
 int atomo__reduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_Op op, int root)
@@ -94,7 +94,7 @@ int atomo__reduce(atomo_comm *c, void *data, int count, MPI_Datatype type, MPI_O
         const bool here = c->rank == root;
         MPI_Request request;
         ATOMO_MPI(MPI_Ireduce, here ? MPI_IN_PLACE : data, here ? data : NULL, count, type, op, root, c->mpi, &request);
-        return atomo__comm_wait(1, &request);
+        return atomo__comm_wait(c, 1, &request);
     }
     reduction g = {.c = c, .data = data, .size = (size_t)size, .count = count, .type = type, .op = op};
     g.each = SEGMENT / size;

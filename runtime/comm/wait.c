@@ -19,6 +19,7 @@ static const double LONG = 1e-4;                /* seconds: a yield that takes l
 static const double LEAST = 50e-6, MOST = 2e-3; /* seconds: the shortest and the longest sleep */
 static const double LATE = 5e-4;                /* seconds: a sleep that ends later means that the core is busy */
 static const double SHARE = 1.0 / 16;
+static const double LOOK = 0.02; /* seconds between two looks for ranks that have ended */
 
 static void sleep_for(double seconds)
 {
@@ -28,6 +29,13 @@ static void sleep_for(double seconds)
 atomo__pauses atomo__pauses_begin(void)
 {
     return (atomo__pauses){.began = atomo_time(), .sleep = LEAST};
+}
+
+bool atomo__pauses_look(atomo__pauses *p)
+{
+    if (p->polls < SPINS || atomo_time() < p->look) return false;
+    p->look = atomo_time() + LOOK;
+    return true;
 }
 
 void atomo__pause(atomo__pauses *p)
@@ -44,13 +52,14 @@ void atomo__pause(atomo__pauses *p)
     if (p->late) p->sleep = ATOMO_MAX(LEAST, ATOMO_MIN(SHARE * (now - p->began), MOST));
 }
 
-int atomo__comm_wait(int n, MPI_Request *requests)
+int atomo__comm_wait(atomo_comm *c, int n, MPI_Request *requests)
 {
     atomo__pauses pauses = atomo__pauses_begin();
     for (int over = 0;;) {
         ATOMO_MPI(MPI_Testall, n, requests, &over, MPI_STATUSES_IGNORE);
         if (over) break;
         atomo__pause(&pauses);
+        if (atomo__pauses_look(&pauses)) ATOMO_TRY(atomo__ended_look(c, &pauses));
     }
     atomo__flight_progress();
     return ATOMO_OK;

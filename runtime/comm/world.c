@@ -165,6 +165,7 @@ static int finalize(void)
 {
     ATOMO_FLIGHT("the end of the program", NULL, 0);
     atomo__flight_patient();
+    ATOMO_TRY(atomo__ended_begin());
     if (world->size > 1) ATOMO_TRY(atomo__fingerprint_compare(world, COMM_END, 0, 0, 0, true));
     state = MPI_IS_DOWN;
     if (ours) ATOMO_MPI(MPI_Finalize);
@@ -173,6 +174,7 @@ static int finalize(void)
 
 int atomo_mpi_finalize(void)
 {
+    atomo__ended_script();
     atomo__run_finalize(false);
     if (state != MPI_IS_UP) return ATOMO_OK;
     atomo__requests_reap(true);

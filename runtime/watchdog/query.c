@@ -63,7 +63,7 @@ int atomo__query_open(atomo_comm *c, atomo_peer **peers)
     const int n = (int)sizeof self;
     MPI_Request request;
     int rc = MPI_Iallgather(&self, n, MPI_BYTE, p, n, MPI_BYTE, c->mpi, &request);
-    int status = rc == MPI_SUCCESS ? atomo__comm_wait(1, &request) : atomo__mpi_fail(rc, "MPI_Iallgather");
+    int status = rc == MPI_SUCCESS ? atomo__comm_wait(c, 1, &request) : atomo__mpi_fail(rc, "MPI_Iallgather");
     ATOMO_TRY(status); /* after a failure p is not freed: MPI may still write to it */
     *peers = p;
     return ATOMO_OK;

@@ -22,6 +22,7 @@ static const double ANSWERS = 1.0, AGAIN = 0.25; /* to wait for answers; between
 static const double GRACE = 3.0;                 /* for a lower waiting rank to end the job, before this one does */
 static const double END = 20.0;  /* for another rank's abort to end the job, before this one kills itself */
 static const double GONE = 5.0;  /* without progress, before asking whether a rank has left the program */
+static const double GONE_ASKED = 30.0; /* the same for an operation that asks by itself (comm/ended.c) */
 static const double WARN = 60.0; /* `warn` until atomo_watchdog_start sets it */
 
 static struct {
@@ -194,7 +195,7 @@ static void conclude(watch *w)
 {
     char what[ATOMO__STALL_TEXT];
     const atomo_stall stall = stall_of(w);
-    const bool gone = has_left(&stall) && !w->op.patient;
+    const bool gone = has_left(&stall) && !w->op.patient && (!w->op.asks || w->waited >= GONE_ASKED);
     const bool over = dog.abort > 0 && !w->op.patient && w->waited >= dog.abort;
     const bool warns = dog.warn > 0 && w->waited >= w->warn_at;
     const bool silent = atomo__stall_spoken_for(&stall, w->waited_then / 2);
@@ -248,11 +249,12 @@ static void look(watch *w, double dt)
         w->told = false;
     }
     w->waited = same && waits ? w->waited + dt : 0;
+    if (now.asks && !w->op.asks) w->gone_at = GONE_ASKED;
     w->op = now;
     w->progress = progress;
     if (w->waited == 0) {
         w->warn_at = dog.warn;
-        w->gone_at = GONE;
+        w->gone_at = w->op.asks ? GONE_ASKED : GONE;
         w->reach = ATOMO__FEW;
         w->asked = 0;
     } else if (!w->asked && due(w) && atomo__flight_members(w->op.sequence, dog.member, dog.n)) {
