@@ -101,7 +101,8 @@ static int comm_fill(atomo_comm *c)
     ATOMO_MPI(MPI_Comm_free, &local);
     void *p;
     size_t n;
-    ATOMO_TRY(atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + sizeof(atomo__end) + 3 * sizeof(int), 1, &n));
+    ATOMO_TRY(
+        atomo__size_mul((size_t)c->size, sizeof(atomo_fingerprint) + sizeof(atomo__end) + 3 * sizeof(int), 1, &n));
     ATOMO_TRY(atomo__calloc(&p, n));
     c->fingerprints = p;
     c->ends = (atomo__end *)(c->fingerprints + c->size);

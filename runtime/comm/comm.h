@@ -27,7 +27,7 @@ enum {
     PIECES_TAGS = 512,
     TAG_ASK = TAG_PIECES + PIECES_TAGS, /* on `mpi`: has your script ended? (ended.c) */
     TAG_ENDED = TAG_ASK + 1             /* on both: it has */
-}; /* MPI guarantees tags up to 32767 */
+};                                      /* MPI guarantees tags up to 32767 */
 
 /* The operations that a fingerprint names. */
 #define ATOMO_COMM_OPERATIONS(X)                                                                                       \
@@ -97,8 +97,8 @@ struct atomo_comm {
     int *counts, *displs;            /* [size] scratch for MPI_Iallgatherv */
 };
 
-extern int64_t atomo__comm_chunk; /* bytes of the largest single message, a multiple of 4 */
-extern int atomo__comm_checked;   /* 1: all collectives on all communicators compare fingerprints first */
+extern int64_t atomo__comm_chunk;     /* bytes of the largest single message, a multiple of 4 */
+extern int atomo__comm_checked;       /* 1: all collectives on all communicators compare fingerprints first */
 extern atomo_comm *atomo__comms_open; /* the newest open communicator; the last of the list is the world */
 
 int atomo__comm_open(MPI_Comm from, atomo_comm **out); /* [collective] */

@@ -20,11 +20,12 @@
 
 static const double ASK_AFTER = 0.5;  /* seconds of a wait before it asks */
 static const double SETTLE = 0.25;    /* seconds from an answer to the error, for other answers and the end of a send */
-static const double COMPARING = 1.25; /* the same for the world (first opened, last of the list), whose fingerprints show the end, too, and say more */
+static const double COMPARING = 1.25; /* the same for the world (first opened, last of the list), whose fingerprints
+                                         show the end, too, and say more */
 enum { MOST_ASKED = 16 };
 
 static _Atomic bool closing, at_end; /* the script has ended; and the engine has stopped, so nothing more is sent */
-static char lost[512];               /* error text of a wait that failed while `closing`: no script is left to raise it */
+static char lost[512]; /* error text of a wait that failed while `closing`: no script is left to raise it */
 
 void atomo__ended_script(void)
 {

@@ -14,7 +14,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the lists */
 static atomo_request *in_use, *abandoned;                /* unfinished requests; those that were freed */
-static _Atomic int open_count; /* unfinished requests that other ranks may wait for */
+static _Atomic int open_count;                           /* unfinished requests that other ranks may wait for */
 
 int atomo__requests_open(void)
 {

@@ -15,15 +15,15 @@ typedef struct atomo__message_head {
 
 struct atomo_request {
     struct atomo_request *next, **at; /* in a list of unfinished requests; what points to this one there */
-    const char *what;           /* the operation's name in errors: "irecv" */
-    atomo_tensor *hold;         /* a view of the tensor, which keeps its memory; NULL: none (a barrier) */
-    bool message;               /* else a collective */
-    bool receives;              /* a message to this rank, whose length is checked */
-    bool writes;                /* the operation changes the tensor */
-    bool open;                  /* unfinished, and other ranks may wait for it: counted by atomo__requests_open */
-    bool compares;              /* piece 0 is a message's head, or all ranks' fingerprints */
-    bool mismatch;              /* the head's type or length differs from the tensor's */
-    int operation;              /* of a collective: COMM_*; 0: a message */
+    const char *what;                 /* the operation's name in errors: "irecv" */
+    atomo_tensor *hold;               /* a view of the tensor, which keeps its memory; NULL: none (a barrier) */
+    bool message;                     /* else a collective */
+    bool receives;                    /* a message to this rank, whose length is checked */
+    bool writes;                      /* the operation changes the tensor */
+    bool open;                        /* unfinished, and other ranks may wait for it: counted by atomo__requests_open */
+    bool compares;                    /* piece 0 is a message's head, or all ranks' fingerprints */
+    bool mismatch;                    /* the head's type or length differs from the tensor's */
+    int operation;                    /* of a collective: COMM_*; 0: a message */
     atomo_comm *comm;
     atomo_flight_group group; /* the ranks that take part */
     uint32_t ordinal;         /* of a collective: number among the communicator's non-blocking ones */

@@ -34,7 +34,8 @@ int atomo__request_wait_piece(atomo_request *r, int i, uint64_t flight, MPI_Stat
         int over, rc = MPI_Test(&r->piece[i], &over, s);
         if (rc != MPI_SUCCESS || over) return rc;
         atomo__pause(&pauses);
-        if (atomo__pauses_look(&pauses) && (r->failed = atomo__ended_look_request(r, i, &pauses)) < 0) return MPI_SUCCESS;
+        if (atomo__pauses_look(&pauses) && (r->failed = atomo__ended_look_request(r, i, &pauses)) < 0)
+            return MPI_SUCCESS;
         if (!looks || atomo_time() < next) continue;
         atomo__request_note_tag(r, flight, true);
         next = atomo_time() + 1;

@@ -8,13 +8,23 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Returns what to add to an error text of Lua about a tensor, for which Lua calls no metamethod; "" for other texts. */
-static const char *remedy_for(const char *text)
+/* Appends a remedy in parentheses to the error text on top of the stack, if it is one of Lua itself for which
+ * atomo.host.remedy has one. */
+static void add_remedy(lua_State *L)
 {
-    if (!strstr(text, "attempt to compare table with number") && !strstr(text, "attempt to compare number with table"))
-        return "";
-    return " (if the table is a tensor: t:lt(x) compares its elements, as do le, gt, ge, eq and ne; t:item() < x, a "
-           "scalar)";
+    const char *text = lua_tostring(L, -1);
+    const int top = lua_gettop(L);
+    if ((!strstr(text, "attempt to") && !strstr(text, "bad argument")) || !lua_checkstack(L, 8)) return;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "atomo.host.remedy");
+    if (lua_pcall(L, 1, 1, 0) == 0) {
+        lua_pushvalue(L, top);
+        if (lua_pcall(L, 1, 1, 0) == 0 && lua_isstring(L, -1)) {
+            lua_pushfstring(L, "%s (%s)", text, lua_tostring(L, -1));
+            lua_replace(L, top);
+        }
+    }
+    lua_settop(L, top);
 }
 
 /* Pushes a text for the error value at index i: the value if it is a string, else by its __tostring, its field
@@ -23,11 +33,8 @@ static void push_error_text(lua_State *L, int i)
 {
     if (lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER) {
         lua_pushvalue(L, i);
-        const char *text = lua_tostring(L, -1), *remedy = remedy_for(text);
-        if (*remedy) {
-            lua_pushfstring(L, "%s%s", text, remedy);
-            lua_remove(L, -2);
-        }
+        lua_tostring(L, -1); /* converts a number */
+        add_remedy(L);
         return;
     }
     if (luaL_callmeta(L, i, "__tostring")) {

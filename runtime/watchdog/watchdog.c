@@ -20,10 +20,10 @@
 /* All in seconds. */
 static const double ANSWERS = 1.0, AGAIN = 0.25; /* to wait for answers; between repetitions of a question */
 static const double GRACE = 3.0;                 /* for a lower waiting rank to end the job, before this one does */
-static const double END = 20.0;  /* for another rank's abort to end the job, before this one kills itself */
-static const double GONE = 5.0;  /* without progress, before asking whether a rank has left the program */
+static const double END = 20.0;        /* for another rank's abort to end the job, before this one kills itself */
+static const double GONE = 5.0;        /* without progress, before asking whether a rank has left the program */
 static const double GONE_ASKED = 30.0; /* the same for an operation that asks by itself (comm/ended.c) */
-static const double WARN = 60.0; /* `warn` until atomo_watchdog_start sets it */
+static const double WARN = 60.0;       /* `warn` until atomo_watchdog_start sets it */
 
 static struct {
     pthread_mutex_t lock; /* guards the fields that start and stop change */

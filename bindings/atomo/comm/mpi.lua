@@ -6,6 +6,7 @@ local f = require "atomo.ffi"
 local T = require "atomo.tensor"
 local brief = require "atomo.core.brief"
 local number = require "atomo.core.number"
+local instead = require "atomo.comm.instead"
 local unknown = require("atomo.core.strict").unknown
 local strict_fields = require "atomo.core.fields"
 local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
@@ -16,7 +17,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field local_rank integer rank among those on this host, from 0
 ---@field local_size integer number of ranks on this host
 ---@field hostname string
-local Comm = strict_fields({}, "communicator", "rank size local_rank local_size hostname")
+local Comm = strict_fields({}, "communicator", "rank size local_rank local_size hostname", nil, instead.communicator)
 local mpi = {Comm = Comm}
 
 local reductions = {
@@ -202,7 +203,7 @@ end
 -- ---- messages and requests ---------------------------------------------------------------------------------------
 
 ---@class atomo.Request
-local Request = strict_fields({}, "request", "tensor", "tensor")
+local Request = strict_fields({}, "request", "tensor", "tensor", instead.request)
 mpi.Request = Request
 Request.__index = Request
 

@@ -1,5 +1,6 @@
 --- Strict reading of fields: an unknown field of an object, such as ex.stat, is an error that names the nearest one.
 -- Fields that may be nil are listed as absent ones.
+local advice = require "atomo.core.advice"
 local brief = require "atomo.core.brief"
 local suggest = require "atomo.core.suggest"
 local raise = require("atomo.ffi").raise
@@ -33,12 +34,15 @@ end
 ---@param what string      the object in errors: "exchange"
 ---@param fields string?   public fields, separated by spaces
 ---@param absent string?   names that may be nil, separated by spaces
+---@param instead table<string, string>?  other libraries' names -> what to write here (core/advice.lua)
 ---@return table class
-return function(class, what, fields, absent)
+return function(class, what, fields, absent, instead)
   local public = words(fields)
   local _, may_be_nil = words(absent)
   return setmetatable(class, {__index = function(_, key)
     if may_be_nil[key] or type(key) == "string" and key:sub(1, 2) == "__" then return nil end
+    local text = instead and instead[key]
+    if text then raise(("%s.%s: it has no such field; %s"):format(what, brief(key), advice(text))) end
     local names = names_of(class, public)
     local near = type(key) == "string" and nearest(key, names)
     raise(("%s.%s: it has no such field (%s)"):format(what, brief(key),

@@ -36,6 +36,9 @@ local fields = {"lr", "groups", "steps", "params"}
 -- What to write for names of PyTorch's optimizers that are not offered.
 local instead = {
   param_groups = "optimizer.groups, whose entries have the options as fields",
+  get_lr = "optimizer.lr", learning_rate = "optimizer.lr", set_lr = "optimizer.lr = 0.1",
+  zeroGrad = "optimizer:zero_grad()", parameters = "optimizer.params",
+  defaults = "optimizer.groups, whose entries have the options as fields",
   add_param_group = "another optimizer, with all groups: params = {{params = ...}, {params = ...}}",
 }
 setmetatable(Optimizer, {__index = function(_, key)

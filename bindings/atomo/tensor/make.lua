@@ -21,7 +21,11 @@ function T.dtype_of(name, what)
     name = name.dtype
   end
   local d = dtypes[name or "f32"]
-  if not d then raise(("%s: unknown dtype '%s', expected f32, i32, u8, f16 or bf16"):format(what, brief(name))) end
+  if not d then
+    local device = type(name) == "string" and (name:find "^cuda" or name == "cpu")
+    raise(("%s: unknown dtype '%s', expected f32, i32, u8, f16 or bf16%s"):format(what, brief(name),
+      device and "; all tensors are in main memory" or ""))
+  end
   return d
 end
 

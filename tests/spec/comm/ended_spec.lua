@@ -91,7 +91,8 @@ describe("a wait in a collective for a rank that has ended", function()
     {"after others that it took part in", "local part = world:split(0)\npart:barrier()\n" ..
       "part:iallreduce(atomo.ones(2)):wait()\nif not is(1) then part:barrier() end", 3},
     {"while a third rank is late", "if is(2) then sleep(300) end\nif not is(1) then world:barrier() end", 1},
-    {"of a large buffer", "local part = unchecked(world:split(0))\nif is(0) then part:allreduce(atomo.ones(3e6)) end", 1},
+    {"of a large buffer",
+      "local part = unchecked(world:split(0))\nif is(0) then part:allreduce(atomo.ones(3e6)) end", 1},
   } do
     spec("is an error " .. row[1], function()
       ends(row[1]:find "third" and 3 or 2, row[2], FIRST + row[3], ": waits for rank 1")
@@ -129,8 +130,8 @@ describe("there is no error", function()
     {"if it has no head", "unchecked(world)\nif is(1) then sleep(12) world:isend(atomo.ones(8e6), 0, 1) " ..
       "world:isend(atomo.ones(3), 0, 2) return end\nlocal a = world:recv(atomo.zeros(3), 1, 2)\n" ..
       "print(a:sum():item(), world:recv(atomo.zeros(8e6), 1, 1):sum():item())", "3\t8000000\n"},
-    {"if messages are received in another order", "if is(1) then for k = 1, 40 do world:isend(atomo.full({3e4}, k), 0, " ..
-      "k) end return end\nlocal sum = 0\nfor k = 40, 1, -1 do\nif k == 20 then sleep(10) end\n" ..
+    {"if messages are received in another order", "if is(1) then for k = 1, 40 do " ..
+      "world:isend(atomo.full({3e4}, k), 0, k) end return end\nlocal sum = 0\nfor k = 40, 1, -1 do\nif k == 20 then sleep(10) end\n" ..
       "sum = sum + world:recv(atomo.zeros(3e4), 1, k):get(1)\nend\nprint(sum)", "820\n"},
     {"if the receiver had ended its script, with the message on its way", "local t = atomo.ones(8e6)\n" ..
       "if is(1) then _G.kept = world:irecv(t, 0) world:barrier() sleep(2) os.exit(0) end\n" ..

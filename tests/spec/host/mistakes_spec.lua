@@ -98,6 +98,13 @@ describe("a mistake on two ranks:", function()
   for _, row in ipairs {
     {"one rank ends early, without an exchange", "if world.rank == 1 then return end\nworld:barrier()", 4,
       "expected the same operations", "rank 1 is in the end of the program"},
+    {"one rank ends early, and another waits for its message", "if world.rank == 1 then os.exit(0) end\n" ..
+      "world:recv(atomo.zeros(3), 1, 7)", 4, "expected a send on that rank", "recv: waits for a message of tag 7",
+      "from rank 1, which has ended its script"},
+    {"one rank ends early, and another sends to it", "if world.rank == 0 then world:send(atomo.zeros(3e6), 1) end", 3,
+      "expected a receive on that rank", "for rank 1, which has ended its script"},
+    {"one rank of a part ends early", "local part = world:split(0)\nif world.rank == 0 then " ..
+      "part:allreduce(atomo.ones(3)) end", 4, "expected the same operations", "allreduce: waits for rank 1"},
     {"allreduce of two sizes", "world:allreduce(atomo.ones(3 + world.rank), 'sum')", 3, "same types and sizes",
       "3 elements", "4 elements"},
     {"two collectives", "if world.rank == 0 then world:barrier() else\nworld:allreduce(atomo.ones(1), 'sum') end", nil,
