@@ -131,7 +131,8 @@ describe("there is no error", function()
       "world:isend(atomo.ones(3), 0, 2) return end\nlocal a = world:recv(atomo.zeros(3), 1, 2)\n" ..
       "print(a:sum():item(), world:recv(atomo.zeros(8e6), 1, 1):sum():item())", "3\t8000000\n"},
     {"if messages are received in another order", "if is(1) then for k = 1, 40 do " ..
-      "world:isend(atomo.full({3e4}, k), 0, k) end return end\nlocal sum = 0\nfor k = 40, 1, -1 do\nif k == 20 then sleep(10) end\n" ..
+      "world:isend(atomo.full({3e4}, k), 0, k) end return end\nlocal sum = 0\n" ..
+      "for k = 40, 1, -1 do\nif k == 20 then sleep(10) end\n" ..
       "sum = sum + world:recv(atomo.zeros(3e4), 1, k):get(1)\nend\nprint(sum)", "820\n"},
     {"if the receiver had ended its script, with the message on its way", "local t = atomo.ones(8e6)\n" ..
       "if is(1) then _G.kept = world:irecv(t, 0) world:barrier() sleep(2) os.exit(0) end\n" ..
