@@ -8,7 +8,8 @@
  * its message at T would leave a band around the quota, the tensor gets a T of its own, at the edge of the band. The
  * band narrows towards the last tensor. So the expected length of a step is its budget whatever came before, and the
  * step is unbiased for any T. A step without information (zero gradients of a rank without images) leaves the planned
- * bits as they are.
+ * bits as they are. A tensor without information (an unused branch) keeps most of them: planned by the empty message
+ * that it takes, it would get hardly any bits when it is used again, with a variance of many times ||g||^2.
  */
 #include "codec/codec.h"
 #include <math.h>
@@ -37,6 +38,9 @@ static const double LEAST_REST = 0.1;
 static const double MOST_DRIFT = 40;
 /* The least planned_left, as a fraction of the planned bits: keeps it above 0 in a division after the last tensor. */
 static const double NOTHING_LEFT = 1e-9;
+/* A tensor whose gradient is 0 keeps IDLE_KEPT of its planned bits from step to step, but at least IDLE_LEAST of its
+ * share of the budget by number of entries. */
+static const double IDLE_KEPT = 0.9, IDLE_LEAST = 0.1;
 
 static double limit(double x, double low, double high)
 {
@@ -50,10 +54,29 @@ static double least_quota(const atomo_codec *c, const atomo__plan *p, double bit
     return ATOMO_MIN(empty, bits) + LEAST_QUOTA * ATOMO_MAX(bits - empty, 0);
 }
 
-/* Returns a tensor's planned bits; if they are not known yet, its share of the budget by number of entries. */
+/* Returns a tensor's share of the budget by number of entries, in bits. */
+static double share_by_entries(const atomo_codec *c, const atomo__plan *p)
+{
+    return c->stream.target * (double)p->n / c->entries;
+}
+
+/* Returns a tensor's planned bits; if they are not known yet, its share by number of entries. */
 static double planned(const atomo_codec *c, const atomo__plan *p)
 {
-    return p->planned > 0 ? p->planned : c->stream.target * (double)p->n / c->entries;
+    return p->planned > 0 ? p->planned : share_by_entries(c, p);
+}
+
+/* Returns whether a noted tensor's gradient was 0. */
+static bool is_idle(const atomo__plan *p)
+{
+    return !(p->square > 0);
+}
+
+/* Returns the bits that are planned for an idle tensor in the next step. */
+static double idle_bits(const atomo_codec *c, const atomo__plan *p)
+{
+    const double kept = ATOMO_MAX(IDLE_KEPT * planned(c, p), IDLE_LEAST * share_by_entries(c, p));
+    return ATOMO_MAX(kept, p->noted_fixed);
 }
 
 void atomo__price_begin(atomo_codec *c)
@@ -167,6 +190,10 @@ static double called_for(atomo_codec *c, double target)
     for (int i = 0; i < c->plans; i++) {
         const atomo__plan *p = c->plan[i];
         if (!p || !p->noted) continue;
+        if (is_idle(p)) {
+            bits -= idle_bits(c, p);
+            continue;
+        }
         c->segment[n] = p->segment;
         if (!prices_its_own(&p->segment)) c->segment[n].unit = p->priced_unit;
         bits -= p->noted_fixed;
@@ -182,6 +209,10 @@ static void plan_at(atomo_codec *c, double T)
     for (int i = 0; i < c->plans; i++) {
         atomo__plan *p = c->plan[i];
         if (!p || !p->noted) continue;
+        if (is_idle(p)) {
+            p->planned = idle_bits(c, p);
+            continue;
+        }
         atomo__segment *g = &c->segment[n++];
         atomo__budget_evaluate(g, T);
         p->planned = p->noted_fixed + (prices_its_own(g) ? g->kept_cost + g->rest_sum / T : g->unit * g->expected);

@@ -76,6 +76,45 @@ describe("a step's budget", function()
   end)
 end)
 
+describe("a tensor whose gradient was zero in the last steps", function()
+  -- Which of three equal tensors have a gradient: branches of a network that differ from step to step.
+  local used = {"123", "123", "1", "2", "3", "123", "12", "12", "12", "3", "13", "2", "2", "2", "2", "1"}
+  local shape, none = {48, 48}, atomo.zeros(48, 48)
+  local whole = 3 * 4 * 48 * 48
+
+  --- Returns the least message of a tensor with a gradient, over the tensor's share of the budget, and the most of a
+  --- step over the budget.
+  local function extremes(spec, first, last, by)
+    local c = atomo.compressor(spec)
+    c:prepare({shape, shape, shape}, nil, {step_bytes = whole, dense_bytes = 0})
+    local out, budget, least, most = T.empty({c:wire_max()}, "u8"), whole / spec:match "ratio=(%d+)", math.huge, 0
+    for k = 0, 3 * #used - 1 do
+      local sent = 0
+      c:begin_step(k, 0)
+      for i = first, last, by do
+        local is_used = used[k % #used + 1]:find(i)
+        atomo.manual_seed(k * 10 + i)
+        local n = c:push(i, is_used and atomo.randn(shape) or none, out, 0)
+        if is_used then least = math.min(least, n / (budget / 3)) end
+        sent = sent + n
+      end
+      c:end_step()
+      most = math.max(most, sent / budget)
+    end
+    return least, most
+  end
+
+  for _, family in ipairs {"entry", "taps", "rotated", "dct", "svd", "rows", "auto"} do
+    it("has bits when it comes again: " .. family, function()
+      for _, order in ipairs {{1, 3, 1}, {3, 1, -1}} do
+        local least, most = extremes(family .. ":ratio=8", unpack(order))
+        assert.is_true(least > 0.2, ("a tensor has %.3f of its share"):format(least))
+        assert.is_true(most < 1.1, ("a step takes %.3f of the budget"):format(most))
+      end
+    end)
+  end
+end)
+
 describe("sampling=auto", function()
   it("draws entries independently, and long atoms of a tensor with one uniform", function()
     atomo.manual_seed(1)
