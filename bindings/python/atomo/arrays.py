@@ -38,6 +38,8 @@ def of_torch(x: Any, what: str) -> np.ndarray:
                             "or x.resolve_conj()")
     x = x.detach()
     try:
+        if x.numel() and not x.data_ptr():  # resize_(0) of its storage; NumPy would allocate other memory
+            raise ArgumentError(f"{what} has no memory: its storage was freed")
         return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()
     except (RuntimeError, TypeError) as problem:  # a quantised tensor, a subclass without memory
         raise DtypeError(f"{what} is a tensor of {x.dtype} that NumPy cannot read: {problem}") from None
@@ -74,7 +76,7 @@ def readable(x: Any, what: str) -> np.ndarray:
         if a.dtype != np.float16:
             raise DtypeError(f"{what} is {a.dtype}, expected float32, float16 or bfloat16: convert it first")
         a = a.astype(np.float32)
-    return a if is_whole(a) else a.copy()
+    return a if is_whole(a) and a.flags.aligned else a.copy()
 
 
 def writable(x: Any, what: str) -> np.ndarray:

@@ -39,7 +39,9 @@ class Arrays(Case):
         want = c.encode(G, step=1)
         odd = np.zeros(G.shape, np.dtype([("x", "f"), ("y", "i2")]))["x"]
         odd[:] = G
-        kinds = [odd, np.asfortranarray(G), memoryview(G), Buffer(G), G[::-1].copy()[::-1]]
+        unaligned = np.empty(G.nbytes + 1, np.uint8)[1:].view("f").reshape(G.shape)
+        unaligned[:] = G
+        kinds = [odd, unaligned, np.asfortranarray(G), memoryview(G), Buffer(G), G[::-1].copy()[::-1]]
         if torch:
             t = torch.from_numpy(G)
             kinds += [t, t.clone().requires_grad_(True), t.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)]

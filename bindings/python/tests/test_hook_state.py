@@ -101,6 +101,34 @@ def unused(rank, size):
     return equal, state.step
 
 
+def branch_memories(rank, size, topology):
+    """Branches that no process uses in some steps, and one process in others: DDP leaves the averages of the former
+    unused. What arrived and the residuals are all gradients, of each parameter."""
+    model = models.make(spare=True)
+    state = atomo.torch.State("auto:ratio=8,ef=true", model, topology=topology)
+    parallel = DDP(model, find_unused_parameters=True, bucket_cap_mb=0.004)
+    parallel.register_comm_hook(state, atomo.torch.hook)
+    alone = models.make(spare=True)
+    got, want = {}, {}
+    for step, spare in enumerate((True, False, False, rank == 1, True, False)):
+        for one, run, sums in ((model, parallel, got), (alone, alone, want)):
+            one.use_spare = spare
+            one.zero_grad(set_to_none=True)
+            models.backward(run, 10 * step + rank)
+            for name, p in one.named_parameters():
+                sums[name] = sums.get(name, 0) + (torch.zeros_like(p) if p.grad is None else p.grad)
+    worst = 0
+    for p in state.layout.parameters:
+        processes = size if state.node else 1  # whose average the compressor encodes
+        left = p.seen(want[p.name]) - processes * torch.from_numpy(state.compressor.residual(p.number))
+        if state.ways and state.ways.owner[p.number] == rank:
+            left -= size * torch.from_numpy(state.ways.down.compressor.residual(p.number))
+        dist.all_reduce(left)
+        dist.all_reduce(want[p.name])
+        worst = max(worst, float((left - size * p.seen(got[p.name])).abs().max() / want[p.name].abs().max()))
+    return worst
+
+
 def error_in_backward(rank, size):
     """Every rank's backward fails on the way. A new DistributedDataParallel with the same state continues, as if the step
     had not begun."""
@@ -248,6 +276,12 @@ class HookState(Case):
                     for differing, step in self.ranks(2, resumed, spec, how):
                         self.assertEqual(step, 4)
                         self.assertEqual(differing, [])
+
+    def test_memories_of_unused_parameters(self):
+        for topology in ("allgather", "sharded", "hierarchical"):
+            with self.subTest(topology=topology):
+                for worst in self.ranks(2, branch_memories, topology):
+                    self.assertLess(worst, 1e-5)
 
     def test_unused_parameters(self):
         for equal, steps in self.ranks(2, unused):

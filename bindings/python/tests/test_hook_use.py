@@ -115,11 +115,33 @@ def copies(rank, size):
         one.attach(models.make())
         after = one.state_dict()["tensors"]
         same.append((one.step, before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)))
-    try:
-        state.attach(torch.nn.Linear(64, 64))
-    except atomo.AtomoError:
-        same.append((state.state_dict()["step"], "memory:conv.weight" in state.state_dict()["tensors"]))
+    for wrong in (torch.nn.Linear(64, 64), models.make().requires_grad_(False)):
+        try:
+            state.attach(wrong)
+        except atomo.AtomoError:
+            same.append((state.state_dict()["step"], "memory:conv.weight" in state.state_dict()["tensors"]))
     return texts, same
+
+
+def ended(rank, size, folder, topology):
+    """After destroy_process_group the state is saved and copied, and continues when there is a group again."""
+    model, parallel, state = wrapped("taps:ratio=8,ef=true", state={"topology": topology})
+    models.backward(parallel, rank)
+    before = state.state_dict()
+    dist.destroy_process_group()
+    after, copied = state.state_dict(), copy.deepcopy(state)
+    same = [torch.equal(before["tensors"][key], one["tensors"][key]) for one in (after, copied.state_dict())
+            for key in before["tensors"]]
+    try:
+        state.attach(model)
+    except atomo.AtomoError as problem:
+        same.append("init_process_group" in str(problem))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/{topology}", rank=rank, world_size=size)
+    state.attach(model)
+    parallel = DDP(model)
+    parallel.register_comm_hook(state, atomo.torch.hook)
+    models.backward(parallel, rank)
+    return all(same), after["rank"], state.step, same_everywhere(list(models.gradients(model).values()))
 
 
 def saved(rank, size, folder):
@@ -186,7 +208,13 @@ class HookUse(Case):
     def test_copies(self):
         for texts, same in self.ranks(2, copies):
             self.assertEqual(texts, [True] * 4)
-            self.assertEqual(same, [(1, True)] * 4)
+            self.assertEqual(same, [(1, True)] * 5)
+
+    def test_group_that_has_ended(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for topology in ("allgather", "sharded", "hierarchical"):
+                with self.subTest(topology=topology):
+                    self.assertEqual(self.ranks(2, ended, folder, topology), [(True, k, 2, True) for k in (0, 1)])
 
     def test_states_of_other_ranks(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -234,6 +234,12 @@ class PyTorch(Prepared):
             c.encode_step([xs[0], xs[1].to("meta"), xs[2]])
         with self.refuses(atomo.ArgumentError, "gradient 2 is torch._mkldnn"):
             c.encode_step([xs[0], xs[1].to_mkldnn(), xs[2]])
+        freed = xs[1].clone()
+        freed.storage().resize_(0)
+        with self.refuses(atomo.ArgumentError, "gradient 2 has no memory"):
+            c.encode_step([xs[0], freed, xs[2]])
+        with self.refuses(atomo.ArgumentError, "acc has no memory"):
+            c.decode_add(c.encode(xs[1]), 1, freed)
 
     def test_array_and_tensor_of_one_memory(self):
         c, x = atomo.Compressor("none"), np.ones((1,), "f")

@@ -37,6 +37,11 @@ class Bucket:
 Pairs = Sequence[Tuple[Parameter, torch.Tensor]]
 
 
+def is_zero(grad: torch.Tensor) -> bool:
+    """Are all elements 0? Most gradients show in a part that they are not."""
+    return not (grad.dim() > 0 and bool(grad.select(0, 0).any())) and not bool(grad.any())
+
+
 def why_of(problem: AtomoError) -> Tuple[int, str]:
     """The status and text of an error, for a packet."""
     return NONFINITE if isinstance(problem, NonFiniteError) else FAILED, str(problem)
@@ -45,13 +50,15 @@ def why_of(problem: AtomoError) -> Tuple[int, str]:
 class Coder:
     """Encodes and decodes with one compressor. rank: of the random streams. names: of all ranks, for error texts.
     stage: memory for gradients that are not contiguous float32. rooms: memory for the packets of each bucket, by the
-    numbers of its tensors."""
+    numbers of its tensors. held: with error feedback, the memories of tensors that have no gradient in this step."""
 
     def __init__(self, compressor: Compressor, rank: int, names: Sequence[str]) -> None:
         self.compressor, self.rank, self.names = compressor, rank, names
         self.stage = torch.empty(0)
         self.rooms: Dict[Tuple[int, ...], np.ndarray] = {}
         self.kept: Dict[int, Tuple[int, Wrapped]] = {}  # C tensors of gradients, with their addresses, by number
+        self.feedback = bool(compressor.parsed.given("ef"))
+        self.held: Dict[int, np.ndarray] = {}
         self.open = False
 
     def staged(self, grad: torch.Tensor) -> torch.Tensor:
@@ -77,8 +84,7 @@ class Coder:
     def begin(self, bucket: Bucket) -> None:
         """Begins a step at its first bucket. A step that an error in backward has left open is given up."""
         if bucket.index == 0:
-            if self.open:
-                self.compressor.undo_step()
+            self.close(keep=False)
             self.compressor.begin_step(bucket.step, self.rank)
             self.open = True
         elif not self.open:
@@ -89,6 +95,9 @@ class Coder:
         if self.open:
             self.open = False
             (self.compressor.end_step if keep else self.compressor.undo_step)()
+            held, self.held = self.held, {}
+            for number, memory in held.items() if keep else ():
+                self.compressor.put_state(self.compressor.lib.codec_set_memory, number, memory)
 
     # ---- packets of all_gather --------------------------------------------------------------------------------------
 
@@ -133,8 +142,19 @@ class Coder:
                 g = self.wrapped(p, grad)
                 if self.staged(grad) is not grad:
                     self.staged(grad).copy_(grad)
+                if self.feedback and is_zero(grad):
+                    g = self.cancelling(p)
                 at += self.compressor.push_wrapped(p.number, g, place + at, size - at)
         return at
+
+    def cancelling(self, p: Parameter) -> Wrapped:
+        """With error feedback, what is pushed of a tensor whose gradient is 0: its residual with the other sign. So the
+        message says 0, and the tensor's memory is put back at the end of the step. Else the message would have a part of
+        the residual; DDP leaves the average of a parameter unused if no process has used it, and that part would be
+        lost."""
+        memory = self.compressor.read_state(self.compressor.lib.codec_memory, p.number)
+        self.held[p.number] = memory
+        return Wrapped(-memory[:p.numel].reshape(p.shape or (1,)))
 
     def write_plain(self, pairs: Pairs, out: np.ndarray) -> int:
         if not pairs:

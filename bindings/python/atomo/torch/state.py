@@ -119,7 +119,7 @@ class State:
         self.saved: Optional[Mapping[str, Any]] = None
         self.group = self.make_group(process_group, ddp_group)
         self.pipeline: Optional[Pipeline] = None
-        self.size = dist.get_world_size(self.group)
+        self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
         if ddp_group is not None and dist.get_world_size(ddp_group) != self.size:
             raise ArgumentError(f"State: DistributedDataParallel averages over {dist.get_world_size(ddp_group)} processes, "
                                 f"the state over {self.size}: pass process_group=, a gloo group of the same processes")
@@ -131,7 +131,7 @@ class State:
     def make_route(self) -> Route:
         """The route of the topology, with the process groups that it needs. [collective]"""
         compare(self.group, self.size, f"topology {self.options['topology']}")  # before groups are made for it
-        rank, names = dist.get_rank(self.group), [f"rank {k}" for k in range(self.size)]
+        rank, names = self.rank, [f"rank {k}" for k in range(self.size)]
         if self.options["topology"] == "hierarchical":
             self.node = Node(self.group, self.size, node_of(self.options["node"]))
             names = [f"rank {k} for its node" for k in self.node.firsts]
@@ -260,7 +260,7 @@ class State:
                 learnt, _, number = key.rpartition(".")
                 tensors[f"{prefix}{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
         return {"format": FORMAT, "spec": self.compressor.text, "seed": self.compressor.seed, "step": self.step,
-                "skipped": self.skipped, "topology": self.options["topology"], "rank": dist.get_rank(self.group),
+                "skipped": self.skipped, "topology": self.options["topology"], "rank": self.rank,
                 "ranks": self.size, "keys": sorted(tensors), "tensors": tensors}
 
     def compressors(self) -> Dict[str, Compressor]:
@@ -291,7 +291,7 @@ class State:
             raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
         self.load_tensors(tensors)
         self.step, self.skipped = step, skipped
-        own = dist.get_rank(self.group), self.size
+        own = self.rank, self.size
         saved = state.get("rank", own[0]), state.get("ranks", own[1])
         if saved != own and any("memory:" in str(key) for key in tensors):
             warnings.warn(f"State: load_state_dict: this is rank {own[0]} of {own[1]}, the memories (residuals) are those "
@@ -333,10 +333,10 @@ class State:
         another model of the same parameters. [collective]"""
         saved = self.state_dict()
         self.__del__()
-        self.__init__(model=model, process_group=process_group, **self.options)  # type: ignore[misc]
         try:
+            self.__init__(model=model, process_group=process_group, **self.options)  # type: ignore[misc]
             self.load_state_dict(saved)
-        except AtomoError:
+        except Exception:
             self.attached, self.saved = False, saved
             raise
 
