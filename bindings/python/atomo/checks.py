@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .arrays import shape_of, whole
 from .compressor import Compressor
 from .errors import ArgumentError, AtomoError
 from .spec import Parsed, Spec, read
@@ -226,8 +227,10 @@ def feedback(subject: Subject) -> Optional[Row]:
 
 def verify(spec: Spec, *, shape: Sequence[int] = (24, 3, 3, 8), draws: int = 1000, seed: int = 1) -> Report:
     """Checks a compressor on a gradient of a shape over `draws` random draws (100 or more); see Report and Row."""
-    if draws < 100:
-        raise ArgumentError(f"verify: draws is {draws}, expected 100 or more")
+    draws, seed = whole(draws, "verify: draws", 100), whole(seed, "verify: seed", 0, 2**53)
+    shape = tuple(whole(n, "verify: shape: size", 1) for n in shape_of(shape, "verify: shape"))
+    if not shape:
+        raise ArgumentError("verify: shape is (), expected one size or more")
     subject = Subject(spec, shape, seed)
     checks: Sequence[Callable[[Subject], Optional[Row]]] = (full_budget, feedback, same_key, linear, refusals,
                                                             nonfinite)

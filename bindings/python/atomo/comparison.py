@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence
+from typing import Any, Iterable, List, Sequence
 
 import numpy as np
 
-from .arrays import readable
+from .arrays import readable, whole
 from .compressor import Compressor
 from .errors import ArgumentError
 from .spec import Spec
@@ -64,8 +64,11 @@ def compare_one(spec: Spec, grads: Sequence[np.ndarray], draws: int, seed: int) 
 def compare(specs: Sequence[Spec], arrays: Sequence[Any], *, draws: int = 100, seed: int = 0) -> Comparison:
     """Compares compressors on the gradients of one step (a list of arrays, weights of convolutions as [out, kh, kw,
     in]), each under one budget over all of them, over `draws` (2 or more) draws."""
-    if isinstance(specs, (str, dict)) or draws < 2 or len(arrays) == 0:
-        raise ArgumentError("compare: expected a list of compressors, a list of one array or more, and 2 draws or more")
+    draws, seed = whole(draws, "compare: draws", 2), whole(seed, "compare: seed", 0, 2**53)
+    lists = all(isinstance(x, Iterable) and not isinstance(x, (str, dict)) for x in (specs, arrays))
+    specs, arrays = (list(specs), list(arrays)) if lists else ([], [])
+    if not specs or not arrays:
+        raise ArgumentError("compare: expected a list of compressors and a list of one array or more")
     grads = [readable(a, f"compare: array {k}") for k, a in enumerate(arrays)]
     if not any(np.any(g) for g in grads):
         raise ArgumentError("compare: all arrays are zero, so relative variances do not exist")

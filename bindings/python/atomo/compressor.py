@@ -23,7 +23,7 @@ MOST = 2**31 - 1
 MOST_STEP, MOST_RANK = 2**32 - 1, 2**24 - 1
 
 
-StateEntry = Tuple[int, Callable[..., int], np.ndarray]  # tensor, the C function that sets it, value
+StateEntry = Tuple[int, str, np.ndarray]  # tensor, "learnt." or "" for the memory, value
 
 
 class Stats(NamedTuple):
@@ -85,7 +85,8 @@ class Compressor:
         self.lock = threading.RLock()
         self.set_ranks(world_size())
         self.shapes: Dict[int, Tuple[int, ...]] = {}
-        self.pending: Dict[int, List[Tuple[Callable[..., int], np.ndarray]]] = {}
+        self.labels: Dict[int, Optional[str]] = {}  # the names of tensors
+        self.pending: Dict[int, List[Tuple[str, np.ndarray]]] = {}  # loaded for tensors that are not planned yet
         self.plannings = 0  # calls of plan that planned
         self.block = (functions.Block * 1)()
         self.scratch, self.gradients, self.sums = np.empty(0, np.uint8), Kept(readable), Kept(writable)
@@ -143,10 +144,10 @@ class Compressor:
                                        other.atoms.encode(), len(other.values), doubles(other.values))
             else:
                 self.lib.codec_plan(self.handle, tensor, len(shape), doubles(shape), rows, label)
-            self.shapes[tensor] = shape
+            self.shapes[tensor], self.labels[tensor] = shape, name
             self.plannings += 1
-            for put, value in self.pending.pop(tensor, []):
-                self.put_state(put, tensor, value)
+            for learnt, value in self.pending.pop(tensor, []):
+                self.put_state(learnt, tensor, value)
 
     def rows_of(self, shape: Tuple[int, ...]) -> float:
         """The rows that the function given as fold returns, 0 without one."""
@@ -369,32 +370,43 @@ class Compressor:
             read(self.handle, tensor, ctypes.byref(out))
         return arrays.copy_and_free(out)
 
-    def put_state(self, put: Callable[..., int], tensor: int, value: np.ndarray) -> None:
-        kind = functions.U8 if value.dtype == np.uint8 else functions.F32
+    def put_state(self, learnt: str, tensor: int, value: np.ndarray) -> None:
+        kind, put = (functions.U8, self.lib.codec_set_learnt) if learnt else (functions.F32, self.lib.codec_set_memory)
         with self.lock:
             put(self.handle, tensor, Wrapped(value, kind).pointer)
 
     def state_dict(self) -> Dict[str, np.ndarray]:
         """What the next messages depend on, with the keys of the Lua side: "1": the memory of tensor 1 (float32:
         residual, PowerSGD's factor); "learnt.1": its prices and choices (uint8); "learnt.0": the step's."""
-        state = {"learnt.0": self.read_state(self.lib.codec_learnt, 0)}
+        state = {f"{learnt}{tensor}": data.copy() for tensor, loaded in self.pending.items() for learnt, data in loaded}
+        state["learnt.0"] = self.read_state(self.lib.codec_learnt, 0)
         for tensor in sorted(self.shapes):
             state[str(tensor)] = self.read_state(self.lib.codec_memory, tensor)
             state[f"learnt.{tensor}"] = self.read_state(self.lib.codec_learnt, tensor)
         return {key: value for key, value in state.items() if value.size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores a state. That of a tensor that is not planned yet is set when it is. The messages that follow are
-        those of the compressor that saved it, bit for bit. Raises ShapeError for a truncated one; the compressor is
-        then as before."""
+        """Restores a state. That of a tensor that is not planned yet is set when it is; a tensor that the state lacks
+        begins anew. The messages that follow are those of the compressor that saved it, bit for bit. Raises ShapeError
+        for a truncated one; the compressor is then as before."""
         entries = self.read_entries(state)
         before = self.read_entries(self.state_dict())
+        lacking = {e[:2] for e in before} - {e[:2] for e in entries}
+        fresh = self.read_entries(self.beginning()) if lacking else []
         self.pending = {}
         try:
+            self.put_entries([e for e in fresh if e[:2] in lacking])
             self.put_entries(entries)
         except AtomoError:
             self.put_entries(before)
             raise
+
+    def beginning(self) -> Dict[str, np.ndarray]:
+        """The state of a new compressor of the same tensors."""
+        new = Compressor(self.given, seed=self.seed, way=self.way, standard=self.standard)
+        for tensor, shape in self.shapes.items():
+            new.plan(tensor, shape, self.labels[tensor])
+        return new.state_dict()
 
     def read_entries(self, state: Mapping[str, Any]) -> List[StateEntry]:
         """The entries of a state_dict, with copies of their values."""
@@ -409,16 +421,15 @@ class Compressor:
                                     "and a number")
             what = f"{self.name}: load_state_dict: '{key}'"
             data = bytes_of(value, what).copy() if learnt else readable(value, what).copy()
-            put = self.lib.codec_set_learnt if learnt else self.lib.codec_set_memory
-            entries.append((int(number), put, data))
+            entries.append((int(number), f"{learnt}." if learnt else "", data))
         return entries
 
     def put_entries(self, entries: Sequence[StateEntry]) -> None:
-        for tensor, put, data in entries:
+        for tensor, learnt, data in entries:
             if tensor == 0 or tensor in self.shapes:
-                self.put_state(put, tensor, data)
+                self.put_state(learnt, tensor, data)
             else:
-                self.pending.setdefault(tensor, []).append((put, data))
+                self.pending.setdefault(tensor, []).append((learnt, data))
 
     def restart(self) -> None:
         """Drops what was learnt from earlier steps (prices, kept bases), and keeps the memory (residuals)."""

@@ -306,6 +306,30 @@ class Steps(Case):
         with self.refuses(atomo.ArgumentError, "a NoneType, expected a dict"):
             other.load_state_dict(None)
 
+    def test_tensors_that_a_state_lacks_begin_anew(self):
+        for text in ("topk:ratio=8,ef=true", "powersgd:ef=true", "auto:ratio=8,ef=true;^b$=entry:step=1"):
+            with self.subTest(text=text):
+                one = atomo.Compressor(text, seed=2)
+                self.stream(one, 0, 2)
+                state = one.state_dict()
+                one.plan(2, (48, 24), "b")
+                one.encode(np.ones((48, 24), "f"), tensor=2, step=1)
+                self.stream(one, 2, 3)
+                one.load_state_dict(state)
+                two = atomo.Compressor(text, seed=2)
+                two.load_state_dict(state)
+                two.plan(2, (48, 24), "b")
+                messages = [(c.encode(np.resize(G, (48, 24)), tensor=2, step=4), self.stream(c, 5, 7))
+                            for c in (one, two)]
+                self.assertEqual(*messages)
+
+    def test_a_state_is_kept_until_it_is_used(self):
+        one, two, three = (atomo.Compressor("taps:ratio=8,ef=true") for _ in range(3))
+        self.stream(one, 0, 2)
+        two.load_state_dict(one.state_dict())
+        three.load_state_dict(two.state_dict())
+        self.assertEqual(self.stream(one, 2, 4), self.stream(three, 2, 4))
+
     def test_a_refused_state_changes_nothing(self):
         one, two = (atomo.Compressor("taps:ratio=8,ef=true") for _ in range(2))
         self.stream(one, 0, 2), self.stream(two, 0, 2)

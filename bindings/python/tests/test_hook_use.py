@@ -158,6 +158,26 @@ def loaded(rank, size, folder, whose):
     return [str(w.message) for w in told]
 
 
+def warned(state, other):
+    """Loads the state_dict of `other` into state; the warnings."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        state.load_state_dict(other.state_dict())
+    return [str(w.message) for w in told]
+
+
+def moved(rank, size):
+    """Warnings that memories are not used any more: their tensors have other owners, or nodes have other leaders."""
+    def state(frozen=False, **options):
+        model = layers(3)
+        model[0].requires_grad_(not frozen)
+        return atomo.torch.State("taps:ratio=8,ef=true", model, **options)
+    sharded = [state(frozen, topology="sharded") for frozen in (True, False, False)]
+    nodes = [state(topology="hierarchical", node=node) for node in ("a", f"{rank}", "b")]
+    return [warned(sharded[1], sharded[0]), warned(sharded[2], sharded[1]), warned(nodes[1], nodes[0]),
+            warned(nodes[2], nodes[0])]
+
+
 def layouts(rank, size):
     """Convolutions with parametrizations: coded as [out, kh, kw, in], and not changed by State. Ignored parameters."""
     normed = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Conv2d(8, 24, 3))
@@ -226,6 +246,12 @@ class HookUse(Case):
                         self.assertEqual(told, [])
                     else:
                         self.assertRegex(told[0], f"rank {rank} of {size}, .* rank {rank if whose is None else 0} of 3")
+
+    def test_memories_that_no_process_uses(self):
+        for owners, same_owners, leaders, same_leaders in self.ranks(2, moved):
+            self.assertRegex(owners[0], "another process now encodes the averages of [12].weight: their memories")
+            self.assertRegex(leaders[0], r"leaders of the nodes are ranks \[0, 1\], and were \[0\]")
+            self.assertEqual((same_owners, same_leaders), ([], []))
 
     def test_layouts(self):
         for same, shapes in self.ranks(1, layouts):

@@ -105,9 +105,20 @@ class Statistics(Case):
         self.assertLess(unbiased.bias, 0.1 * unbiased.measured)
         self.assertGreater(biased.bias, 0.9 * biased.measured)
         self.assertIn("taps:ratio=16", str(result))
-        for wrong in (("taps", [G]), (["taps"], []), (["taps"], [np.zeros(3, "f")])):
+        self.assertEqual(str(atomo.compare(iter(["taps:ratio=16"]), iter([G]), draws=2)),
+                         str(atomo.compare(["taps:ratio=16"], [G], draws=2)))
+        for wrong in (("taps", [G]), (["taps"], []), ([], [G]), (["taps"], 5), (["taps"], [np.zeros(3, "f")])):
             with self.assertRaises(atomo.ArgumentError):
                 atomo.compare(*wrong)
+
+    def test_arguments_of_the_checks(self):
+        for wrong in ({"shape": ()}, {"shape": 8}, {"shape": (4, -1)}, {"shape": "ab"}, {"draws": 100.5}, {"draws": "x"},
+                      {"draws": 99}, {"seed": -1}):
+            with self.subTest(wrong=wrong), self.assertRaises(atomo.ArgumentError):
+                atomo.verify("taps:ratio=16", **wrong)
+        for wrong in ({"draws": 1}, {"draws": 2.5}, {"seed": None}):
+            with self.subTest(wrong=wrong), self.assertRaises(atomo.ArgumentError):
+                atomo.compare(["taps:ratio=16"], [G], **wrong)
 
     def test_probabilities(self):
         p = atomo.probabilities(np.array([8.0, 1, 1, 0], "f"), 2)

@@ -97,7 +97,7 @@ class Coder:
             (self.compressor.end_step if keep else self.compressor.undo_step)()
             held, self.held = self.held, {}
             for number, memory in held.items() if keep else ():
-                self.compressor.put_state(self.compressor.lib.codec_set_memory, number, memory)
+                self.compressor.put_state("", number, memory)
 
     # ---- packets of all_gather --------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import torch
 import torch.distributed as dist
@@ -261,7 +261,8 @@ class State:
                 tensors[f"{prefix}{learnt or 'memory'}:{names.get(number, '')}"] = torch.from_numpy(value)
         return {"format": FORMAT, "spec": self.compressor.text, "seed": self.compressor.seed, "step": self.step,
                 "skipped": self.skipped, "topology": self.options["topology"], "rank": self.rank,
-                "ranks": self.size, "keys": sorted(tensors), "tensors": tensors}
+                "ranks": self.size, **({"leaders": self.leaders()} if self.node else {}), "keys": sorted(tensors),
+                "tensors": tensors}
 
     def compressors(self) -> Dict[str, Compressor]:
         """All compressors that have a state, by the prefix of their keys in state_dict."""
@@ -269,7 +270,8 @@ class State:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a state_dict(); FormatError or ShapeError if it is incomplete, or of another compressor or model. Warns
-        if it has memories (residuals) of another rank, or of a rank of another number of processes."""
+        if it has memories (residuals) of another rank, of a rank of another number of processes, or that another process
+        would need now, as owner or leader."""
         if not isinstance(state, Mapping):
             raise FormatError(f"State: load_state_dict: a {type(state).__name__}, expected a dict of state_dict()")
         for key in ("format", "spec", "seed", "step", "skipped", "keys", "tensors"):
@@ -291,12 +293,34 @@ class State:
             raise FormatError(f"State: load_state_dict: '{lost[0]}' is missing: is the state truncated?")
         self.load_tensors(tensors)
         self.step, self.skipped = step, skipped
-        own = self.rank, self.size
-        saved = state.get("rank", own[0]), state.get("ranks", own[1])
-        if saved != own and any("memory:" in str(key) for key in tensors):
-            warnings.warn(f"State: load_state_dict: this is rank {own[0]} of {own[1]}, the memories (residuals) are those "
-                          f"of rank {saved[0]} of {saved[1]}: what other ranks had not sent is lost; save a state_dict() on "
-                          "each rank", stacklevel=2)
+        text = self.lost_memories(state)
+        if text:
+            warnings.warn(f"State: load_state_dict: {text}", stacklevel=2)
+
+    def lost_memories(self, state: Mapping[str, Any]) -> Optional[str]:
+        """Which memories (residuals) of a state_dict() no process uses, as a warning; None if all are used."""
+        held = [str(key) for key in state["tensors"] if "memory:" in str(key)]
+        saved, leaders = (state.get("rank", self.rank), state.get("ranks", self.size)), self.leaders()
+        if saved != (self.rank, self.size) and held:
+            return (f"this is rank {self.rank} of {self.size}, the memories (residuals) are those of rank {saved[0]} of "
+                    f"{saved[1]}: what other ranks had not sent is lost; save a state_dict() on each rank")
+        if state.get("leaders", leaders) != leaders and held:
+            return (f"the leaders of the nodes are ranks {leaders}, and were {state['leaders']}: what ranks had not sent "
+                    "that lead no more is lost")
+        moved = sorted({key.partition(":")[2] for key in held if key.startswith("second ")} - self.owned())
+        if moved:
+            return (f"another process now encodes the averages of {moved[0]}" +
+                    (f" and {len(moved) - 1} more" if moved[1:] else "") + ": their memories (residuals) are lost, as the "
+                    "parameters are not those of the state")
+        return None
+
+    def owned(self) -> Set[str]:
+        """The names of the parameters whose averages this process encodes with topology sharded."""
+        return {p.name for p in self.ways.own} if self.ways else set()
+
+    def leaders(self) -> Optional[List[int]]:
+        """The ranks that encode with topology hierarchical, else None."""
+        return self.node.firsts if self.node else None
 
     def load_tensors(self, tensors: Mapping[str, Any]) -> None:
         """Sets the states of all compressors, or of none."""
@@ -305,7 +329,9 @@ class State:
         for key, value in tensors.items():
             first, space, rest = str(key).partition(" ")
             prefix, plain = (first + space, rest) if space and first + space in parts else ("", str(key))
-            parts[prefix][self.key_of(plain)] = value
+            own, name = self.key_of(plain), plain.partition(":")[2]
+            if not prefix or not name or name in self.owned():
+                parts[prefix][own] = value
         before = {prefix: compressor.state_dict() for prefix, compressor in compressors.items()}
         try:
             for prefix, compressor in compressors.items():
