@@ -124,20 +124,20 @@ class Compressor:
     # ---- plan -------------------------------------------------------------------------------------------------------
 
     def plan(self, tensor: int, shape: Sequence[int], name: Optional[str] = None) -> None:
-        """Plans tensor number `tensor` for a shape, unless it is planned for it already; another shape replaces the
-        plan. name: for error texts and overrides."""
+        """Plans tensor number `tensor` for a shape, unless it is planned for it already; another shape, or a name that
+        other overrides match, replaces the plan. name: for error texts and overrides."""
         self.same_process()
         tensor = whole(tensor, f"{self.name}: tensor", 1, MOST)
         shape = arrays.shape_of(shape, f"{self.name}: shape of tensor {tensor}")
         if not (name is None or isinstance(name, str)):
             raise ArgumentError(f"{self.name}: name of tensor {tensor} is {name!r}, expected a text")
-        if self.shapes.get(tensor) == shape:
+        other = self.parsed.override_of(name)
+        if self.shapes.get(tensor) == shape and (name is None or other is self.parsed.override_of(self.labels[tensor])):
             return
         if len(shape) > functions.MAX_DIM:
             raise ShapeError(f"{self.name}: tensor {tensor} has {len(shape)} dimensions, at most {functions.MAX_DIM} "
                              "are possible")
         rows, label = self.rows_of(shape), name.encode("utf-8", "replace") if name else None
-        other = self.parsed.override_of(name)
         with self.lock:
             if other:
                 self.lib.codec_plan_as(self.handle, tensor, len(shape), doubles(shape), rows, label,
@@ -200,7 +200,7 @@ class Compressor:
             raise ArgumentError(f"{self.name}: gradients are a {type(grads).__name__}, expected a list")
         with self.lock:
             ready = self.gradients.of_list(grads, first, f"{self.name}: gradient", names)
-            if ready.planned != self.plannings:
+            if ready.planned != self.plannings or (names and self.parsed.overrides and ready.names != list(names)):
                 self.plan_all(ready, first, names, same_shapes)
             room = self.buffer(ready.most) if out is None else arrays.writable_bytes(out, f"{self.name}: out")
             self.lib.codec_encode(self.handle, len(grads), ready.numbers, ready.pointers, step, rank, address(room),
@@ -211,7 +211,8 @@ class Compressor:
 
     def plan_all(self, ready: Prepared, first: int, names: Optional[Sequence[str]], same_shapes: bool) -> None:
         """Plans tensors first, first + 1, ... for a list of gradients, unless they are planned. Sets ready.planned, the
-        number of plannings, and ready.most, the bytes of the longest messages. same_shapes: refuses another shape."""
+        number of plannings, ready.names, and ready.most, the bytes of the longest messages. same_shapes: refuses another
+        shape."""
         for k, shape in enumerate(ready.shapes):
             tensor, name = first + k, names[k] if names else None
             before = self.shapes.get(tensor, shape)
@@ -219,7 +220,7 @@ class Compressor:
                 raise ShapeError(f"{self.name}: gradient {name or tensor} has shape {shape}, expected {before}, as in "
                                  f"the steps before; plan({tensor}, shape) replaces the shape")
             self.plan(tensor, shape, name)
-        ready.planned = self.plannings
+        ready.planned, ready.names = self.plannings, list(names) if names else []
         ready.most = sum(self.wire_max(first + k) for k in range(len(ready.shapes)))
 
     def key(self, step: int, rank: int, least: int = 0) -> Tuple[int, int]:

@@ -62,9 +62,9 @@ class Prepared:
 
     wrapped, shapes: of each array. pointers, numbers, lengths: C arrays [n] of the tensors, of their numbers, and for
     the lengths of their messages. places: of the arrays when they were checked; None: some were converted or copied.
-    planned, most: for the compressor, see Compressor.plan_all."""
+    planned, names, most: for the compressor, see Compressor.plan_all."""
 
-    __slots__ = ("wrapped", "shapes", "pointers", "numbers", "lengths", "places", "planned", "most")
+    __slots__ = ("wrapped", "shapes", "pointers", "numbers", "lengths", "places", "planned", "names", "most")
 
     def __init__(self, wrapped: List[Wrapped], first: int, now: Optional[List[Place]]) -> None:
         n = max(len(wrapped), 1)
@@ -75,6 +75,7 @@ class Prepared:
         self.lengths = doubles([0] * n)
         self.places = now if all(w.array is None for w in wrapped) else None
         self.planned, self.most = -1, 0
+        self.names: List[str] = []
 
 
 class Kept:

@@ -66,6 +66,21 @@ class Specs(Case):
         with self.refuses(atomo.ArgumentError, "result of fold", "0"):
             atomo.Compressor({"name": "svd", "fold": lambda shape: 0}).encode(g)
 
+    def test_names_that_come_later(self):
+        """or change: overrides hold for the names of this call."""
+        def lengths(c, names):
+            return [len(m) for m in c.encode_step([G, G], step=1, names=names)]
+        c = atomo.Compressor("taps:ratio=8;^fc=none")
+        self.assertLess(max(lengths(c, None)), G.nbytes)
+        for names, large in ((["conv", "fc"], 1), (["conv", "fc"], 1), (["fc", "conv"], 0), (None, 0)):
+            found = lengths(c, names)
+            self.assertGreater(found[large], G.nbytes)
+            self.assertLess(found[1 - large], G.nbytes)
+        c = atomo.Compressor("taps:ratio=8;^fc=none")
+        c.plan(1, G.shape)
+        c.plan(1, G.shape, "fc")
+        self.assertGreater(len(c.encode(G)), G.nbytes)
+
     def test_list(self):
         names = [entry.name for entry in atomo.compressors()]
         self.assertIn("taps", names)
