@@ -42,7 +42,7 @@ end
 local function open(name, values, key, fields)
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), key.seed, key.way, out))
-  local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, count = 0, used = double1(),
+  local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, others = {}, count = 0, used = double1(),
     numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
     linear = C.atomo_codec_is_linear(out[0]) == 1}
   check(C.atomo_codec_set_ranks(self.h, C.atomo_mpi_ranks()))
@@ -122,12 +122,15 @@ end
 
 local shape_buffer = doubles(C.ATOMO_MAX_DIM)
 
---- Plans tensor number i for a shape (a table), unless it is planned for it already. name: for errors and overrides.
+--- Plans tensor number i for a shape (a table), unless it is planned for it already, and for the override of this name.
+--- name: for errors and overrides.
 local function plan(self, i, shape, name)
   arguments.tensor_number(self.name, i)
   if #shape > C.ATOMO_MAX_DIM then raise(("%s: tensor %d has %d dimensions"):format(self.name, i, #shape)) end
   for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
-  if self.shapes[i] and C.atomo_codec_is_planned(self.h, i, #shape, shape_buffer) == 1 then return end
+  local other = overrides.find(self.overrides, name)
+  local as_before = not name or other == self.others[i]
+  if self.shapes[i] and as_before and C.atomo_codec_is_planned(self.h, i, #shape, shape_buffer) == 1 then return end
   local rows = 0
   if self.fold then
     rows = self.fold(shape)
@@ -137,7 +140,6 @@ local function plan(self, i, shape, name)
     end
   end
   for d = 1, #shape do shape_buffer[d - 1] = shape[d] end
-  local other = overrides.find(self.overrides, name)
   if other then
     local n = other.values and #other.values or 0
     check(C.atomo_codec_plan_as(self.h, i, #shape, shape_buffer, rows, name, other.atoms, n,
@@ -145,6 +147,7 @@ local function plan(self, i, shape, name)
   else
     check(C.atomo_codec_plan(self.h, i, #shape, shape_buffer, rows, name))
   end
+  self.others[i] = other
   self:planned(i, {unpack(shape)})
 end
 

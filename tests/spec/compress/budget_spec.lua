@@ -134,6 +134,24 @@ describe("overrides", function()
     return c, g, c:encode_all(g, {step = 0})
   end
 
+  it("hold for names that come after a plan without one, or change", function()
+    local g = atomo.randn(48, 24)
+    local function lengths(c)
+      c:encode_all({g, g}, {step = 1})
+      return c:stats(1).nbytes, c:stats(2).nbytes
+    end
+    local c = atomo.compressor "taps:ratio=8;^fc=none"
+    c:prepare({g:shape(), g:shape()})
+    local first, second = lengths(c)
+    assert.is_true(first < 4 * g:numel() and second < 4 * g:numel())
+    for _, names in ipairs {{"conv", "fc"}, {"fc", "conv"}} do
+      c:prepare({g:shape(), g:shape()}, names)
+      first, second = lengths(c)
+      local large = names[1] == "fc" and first or second
+      assert.is_true(large >= 4 * g:numel() and first + second - large < 4 * g:numel(), names[1])
+    end
+  end)
+
   it("code tensors of such names otherwise, in one budget", function()
     local c, g, list = encoded {name = "svd", ratio = 8, overrides = {{"^fc", "entry:step=0"}, {"conv1", {bits = 4}}}}
     assert.equal("svd:ratio=8;^fc=entry:step=0;conv1=svd:bits=4", tostring(c))
