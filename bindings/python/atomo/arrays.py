@@ -88,7 +88,9 @@ def writable(x: Any, what: str) -> np.ndarray:
         raise ShapeError(f"{what} of shape {a.shape} has strides of {a.strides} bytes, expected multiples of "
                          f"{a.itemsize}, as it is written to in place")
     if not a.flags.writeable:
-        raise ArgumentError(f"{what} is read-only")
+        imported = a is not x and hasattr(x, "__dlpack__")
+        why = ": NumPy imports memory of DLPack for reading only; pass a NumPy array or a tensor of it" if imported else ""
+        raise ArgumentError(f"{what} is read-only{why}")
     return a
 
 
@@ -149,6 +151,8 @@ def bytes_of(message: Any, what: str) -> np.ndarray:
         return a.reshape(-1)
     try:
         return np.frombuffer(message, np.uint8)
+    except BufferError:  # a memoryview with a step
+        raise ShapeError(f"{what} is not contiguous") from None
     except (TypeError, ValueError):
         raise DtypeError(f"{what} is a {type(message).__name__}, expected bytes or uint8") from None
 

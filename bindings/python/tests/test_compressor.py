@@ -191,6 +191,8 @@ class Arrays(Case):
         np.testing.assert_array_equal(acc, c.decode(want))
         with self.refuses(atomo.ShapeError, "not contiguous"):
             c.average(1, 0, [np.frombuffer(want, np.uint8)[::-1]], acc)
+        with self.refuses(atomo.ShapeError, "not contiguous"):
+            c.decode(memoryview(np.repeat(np.frombuffer(want, np.uint8), 2))[::2])
         for arguments in (("x", 0, [want]), (1, 0.5, [want])):
             with self.refuses(atomo.ArgumentError, "expected a whole number"):
                 c.average(*arguments, acc)
