@@ -59,7 +59,7 @@ class Compressor:
         whose names match a Lua pattern differently (docs/compressors.md). In a dict, fold may be a function of the
         shape that returns the number of rows of the matrix.
       seed: an integer in [0, 2^53], the key of the random streams with step, rank and tensor number: the same key and
-        gradient give the same message.
+        gradient give the same message (svd, powersgd: with the same number of threads).
       way: "up", or "down" for averages that are encoded again.
       standard: other defaults, {option: value}, for options that the compressor has.
 
