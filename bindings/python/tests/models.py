@@ -1,6 +1,8 @@
 """A small network with all kinds of parameters, and its gradients."""
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 
 class Net(torch.nn.Module):
@@ -40,3 +42,11 @@ def backward(model, seed):
 
 def gradients(model):
     return {name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def parallel(model, **options):
+    """DistributedDataParallel with several buckets, unless bucket_cap_mb says otherwise. PyTorch's first bucket would
+    take 1 MB, which is more than these models have."""
+    options = {"bucket_cap_mb": 0.004, **options}
+    dist._DEFAULT_FIRST_BUCKET_BYTES = int(options["bucket_cap_mb"] * 2**20)
+    return DistributedDataParallel(model, **options)

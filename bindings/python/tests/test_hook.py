@@ -16,16 +16,16 @@ from tests import models
 SPECS = ["none", "bf16", "auto:ratio=16", "taps:ratio=8", "svd:ratio=8,bits=4,ef=true", "rotated:ratio=16",
          "powersgd:rank=2,ef=true", "qsgd:bits=4", "signsgd:ef=true", "entry:atoms=100", "taps:ratio=8;^fc=none"]
 OPTIONS = {
-    "plain": {}, "many buckets": {"bucket_cap_mb": 0.004}, "views": {"gradient_as_bucket_view": True},
-    "unused": {"find_unused_parameters": True, "bucket_cap_mb": 0.004}, "static": {"static_graph": True},
-    "static, many": {"static_graph": True, "bucket_cap_mb": 0.004, "gradient_as_bucket_view": True},
+    "plain": {"bucket_cap_mb": 25}, "many buckets": {}, "views": {"gradient_as_bucket_view": True},
+    "unused": {"find_unused_parameters": True}, "static": {"static_graph": True, "bucket_cap_mb": 25},
+    "static, many": {"static_graph": True, "gradient_as_bucket_view": True},
 }
 
 
 def wrapped(spec, channels_last=False, state=None, ddp=None, **options):
     model = models.make(channels_last=channels_last)
     made = atomo.torch.State(spec, model, **(state or {}))
-    parallel = DDP(model, **{"bucket_cap_mb": 0.004, **(ddp or {}), **options})
+    parallel = models.parallel(model, **{**(ddp or {}), **options})
     parallel.register_comm_hook(made, atomo.torch.hook)
     return model, parallel, made
 
@@ -69,7 +69,10 @@ def matrix(rank, size, options, specs):
     for k, (name, ddp) in enumerate(options):
         for j, spec in enumerate(specs):
             channels_last = (k + j) % 2 == 1
-            wrong += three_steps(rank, f"{name}, {spec}", *wrapped(spec, channels_last, ddp=ddp))
+            model, parallel, state = wrapped(spec, channels_last, ddp=ddp)
+            wrong += three_steps(rank, f"{name}, {spec}", model, parallel, state)
+            if (len(state.members) > 1) == ("bucket_cap_mb" in ddp):
+                wrong.append(f"{name}, {spec}: {len(state.members)} buckets")
     return wrong
 
 

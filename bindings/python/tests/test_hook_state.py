@@ -89,7 +89,7 @@ def unused(rank, size):
     """Branches that differ from step to step."""
     model = models.make(spare=True)
     state = atomo.torch.State("auto:ratio=8,ef=true", model)
-    parallel = DDP(model, find_unused_parameters=True, bucket_cap_mb=0.004)
+    parallel = models.parallel(model, find_unused_parameters=True)
     parallel.register_comm_hook(state, atomo.torch.hook)
     optimizer, equal = torch.optim.SGD(parallel.parameters(), 0.1), []
     for step in range(4):
@@ -106,7 +106,7 @@ def branch_memories(rank, size, topology):
     unused. What arrived and the residuals are all gradients, of each parameter."""
     model = models.make(spare=True)
     state = atomo.torch.State("auto:ratio=8,ef=true", model, topology=topology)
-    parallel = DDP(model, find_unused_parameters=True, bucket_cap_mb=0.004)
+    parallel = models.parallel(model, find_unused_parameters=True)
     parallel.register_comm_hook(state, atomo.torch.hook)
     alone = models.make(spare=True)
     got, want = {}, {}
@@ -160,7 +160,7 @@ def uneven(rank, size, spec):
     """DistributedDataParallel.join: rank 1 has two more batches. Parameters with a hook, and without one."""
     def train(hook):
         model, parallel, state = wrapped(spec) if hook else (models.make(), None, None)
-        parallel = parallel or DDP(model, bucket_cap_mb=0.004)
+        parallel = parallel or models.parallel(model)
         optimizer = torch.optim.SGD(parallel.parameters(), 0.01)
         with parallel.join():
             for step in range(3 + 2 * rank):

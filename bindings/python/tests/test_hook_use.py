@@ -30,7 +30,7 @@ def two_in_one_backward(rank, size):
     torch.manual_seed(3)
     both = torch.nn.ModuleList([layers(3), layers(2)])
     state = atomo.torch.State("taps:ratio=8,ef=true", both)
-    parallel = [DDP(network, bucket_cap_mb=0.004) for network in both]
+    parallel = [models.parallel(network) for network in both]
     for one in parallel:
         one.register_comm_hook(state, atomo.torch.hook)
     got, want = {}, {}
