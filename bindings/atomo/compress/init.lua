@@ -42,7 +42,8 @@ end
 local function open(name, values, key, fields)
   local out = ffi.new "atomo_codec *[1]"
   check(C.atomo_codec_new(name, #values, doubles(math.max(#values, 1), values), key.seed, key.way, out))
-  local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, others = {}, count = 0, used = double1(),
+  local self = {seed = key.seed, h = ffi.gc(out[0], C.atomo_codec_free), shapes = {}, others = {}, count = 0,
+    used = double1(),
     numbers = ffi.new "atomo_codec_stats", unbiased = C.atomo_codec_is_unbiased(out[0]) == 1,
     linear = C.atomo_codec_is_linear(out[0]) == 1}
   check(C.atomo_codec_set_ranks(self.h, C.atomo_mpi_ranks()))

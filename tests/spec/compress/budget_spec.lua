@@ -144,11 +144,11 @@ describe("overrides", function()
     c:prepare({g:shape(), g:shape()})
     local first, second = lengths(c)
     assert.is_true(first < 4 * g:numel() and second < 4 * g:numel())
-    for _, names in ipairs {{"conv", "fc"}, {"fc", "conv"}} do
-      c:prepare({g:shape(), g:shape()}, names)
+    for _, given in ipairs {{"conv", "fc"}, {"fc", "conv"}} do
+      c:prepare({g:shape(), g:shape()}, given)
       first, second = lengths(c)
-      local large = names[1] == "fc" and first or second
-      assert.is_true(large >= 4 * g:numel() and first + second - large < 4 * g:numel(), names[1])
+      local large = given[1] == "fc" and first or second
+      assert.is_true(large >= 4 * g:numel() and first + second - large < 4 * g:numel(), given[1])
     end
   end)
 
