@@ -85,9 +85,9 @@ local function compressor(text, opts)
     self = entry.make(canonical, values, key, Compressor.inner) -- written in Lua
   else
     self = open(entry.name, values, key, {name = entry.name, text = canonical, fold = fold,
-      overrides = more.overrides, step_budget = spec.step_budget(entry, values)})
+      overrides = more.overrides})
   end
-  self.schedule, self.share = more.budget, share
+  self.schedule, self.share, self.step_budget = more.budget, share, spec.step_budget(entry, values)
   return self
 end
 

@@ -18,7 +18,8 @@ local raise = require("atomo.ffi").raise
 ---   downlink      "dense" (default) or "compress": how topology ps sends averages back
 ---   inter_node    topology between the hosts of a hierarchical one
 ---   message_buckets  parts in which a step's messages are sent, 1 to 64; default: about 6 (sharded: 3), fewer where a
----                 part would have less than 600 bytes, or what topology auto chooses. Fewer wait less on links of high latency, more overlap with backward
+---                 part would have less than 600 bytes, or what topology auto chooses. Fewer wait less on links of high
+---                 latency, more overlap with backward
 ---   stall_warn    seconds without progress until the watchdog warns, 60; 0: never
 ---   stall_abort   seconds without progress until it ends the job, 600; 0: never
 ---   flight_prefix the flight recorder's files are PREFIX-rankN.jsonl

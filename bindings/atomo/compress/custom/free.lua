@@ -25,7 +25,7 @@ local ffi, C, raise = f.ffi, f.C, f.raise
 ---@field sent table      the residuals after this step; valid for tensors that it has encoded
 ---@field figures table   {nbytes=, variance=, square=} of the last message by tensor number
 local Free = strict_fields({}, "compressor", "name unbiased linear text seed",
-  "h linear schedule share epoch at_step last streaming pending prepared last_budget ef")
+  "h linear schedule share epoch at_step last streaming pending prepared last_budget ef step_budget")
 Free.__index = Free
 Free.__tostring = function(self) return self.text end
 

@@ -15,7 +15,7 @@ local ffi, C, check, raise = f.ffi, f.C, f.check, f.raise
 ---@field sent table      the residuals after this step; valid for tensors in `changed`
 ---@field adapters table[]   one; or two: the head, which is always sent, and the rest, sampled by entries
 local Custom = strict_fields({}, "compressor", "name unbiased linear text seed",
-  "h linear schedule share epoch at_step last square streaming pending prepared last_budget ef")
+  "h linear schedule share epoch at_step last square streaming pending prepared last_budget ef step_budget")
 Custom.__index = Custom
 Custom.__tostring = function(self) return self.text end
 
