@@ -10,29 +10,11 @@
 
 #include "core/core.h"
 
-/* Of n entries m are picked. The blocks have floor(n / m) entries, or one more; block j ends before entry
- * floor((j + 1) n / m). Iterates over them:
- *   for (atomo__blocks b = atomo__blocks_of(n, m); atomo__blocks_next(&b);) ... */
-typedef struct atomo__blocks {
-    int64_t at, size; /* the block's first entry, and its entries */
-    int64_t count, least, rest, carry;
-    int64_t left; /* blocks that follow */
-} atomo__blocks;
-
-static inline atomo__blocks atomo__blocks_of(int64_t n, int64_t m)
+/* Of n entries m are picked: block j has the entries j, j + m, j + 2 m, ... Returns its number of entries: floor(n /
+ * m), or one more. */
+static inline int64_t atomo__block_size(int64_t n, int64_t m, int64_t j)
 {
-    return (atomo__blocks){.count = m, .least = n / m, .rest = n % m, .left = m};
-}
-
-static inline bool atomo__blocks_next(atomo__blocks *b)
-{
-    if (b->left-- == 0) return false;
-    b->at += b->size;
-    b->carry += b->rest;
-    const bool more = b->carry >= b->count;
-    if (more) b->carry -= b->count;
-    b->size = b->least + more;
-    return true;
+    return n / m + (j < n % m);
 }
 
 /* Returns how many of n entries are picked if `share` = 1 / K of them should be; at least one. Operations that are

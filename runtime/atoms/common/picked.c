@@ -4,110 +4,145 @@
  * know the number of picks and so all blocks, so nothing else is written.
  */
 #include "atoms/common/picked.h"
+#include "coding/prefix_code.h"
 #include <math.h>
-#ifdef ATOMO_X86
-#include <immintrin.h>
-#endif
 
 /* ---- finding them ---- */
 
-/* Returns the magnitude of y as a number that has the same order. */
-static uint32_t magnitude(const float *y)
+enum { COLUMNS = 32, LANES = 8, PLUS = INT32_MAX };
+
+static int32_t bits_of(const float *y)
 {
-    uint32_t bits;
+    int32_t bits;
     memcpy(&bits, y, 4);
-    return bits & ~ATOMO__MINUS;
+    return bits;
 }
 
-/* Returns the place of the largest magnitude of y [n], the first one of equal ones. */
-static int64_t place_plain(const float *y, int64_t n)
+/* The largest magnitudes of blocks first .. first + COLUMNS - 1 among their entries 0 .. rows - 1: value [COLUMNS], as
+ * bits, and row [COLUMNS], the entries' numbers in their blocks. All entries of y that are read must exist; those of
+ * blocks that do not are of no meaning. Magnitudes have the order of their bits. */
+ATOMO_CLONES static void search(const float *y, int64_t m, int64_t rows, int32_t *restrict value, int32_t *restrict row)
 {
-    uint32_t most = magnitude(y);
-    int64_t at = 0;
-    for (int64_t i = 1; i < n; i++) {
-        const uint32_t a = magnitude(y + i);
-        at = a > most ? i : at;
-        most = a > most ? a : most;
+    for (int l = 0; l < COLUMNS; l++) {
+        value[l] = bits_of(y + l);
+        row[l] = 0;
     }
-    return at;
-}
-
-static double pick_plain(const float *y, int64_t n, int64_t m, uint32_t *index)
-{
-    double sum = 0;
-    for (atomo__blocks b = atomo__blocks_of(n, m); atomo__blocks_next(&b);) {
-        const int64_t at = b.at + place_plain(y + b.at, b.size);
-        *index++ = (uint32_t)at | (y[at] < 0 ? ATOMO__MINUS : 0);
-        sum += fabs((double)y[at]);
-    }
-    return sum;
-}
-
-#ifdef ATOMO_X86
-/* The same, 16 entries at a time. */
-__attribute__((target("avx512f"))) static double pick_512(const float *y, int64_t n, int64_t m, uint32_t *index)
-{
-    enum { LANES = 16 };
-    const __m512i plus = _mm512_set1_epi32(INT32_MAX), step = _mm512_set1_epi32(LANES);
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    double sum = 0;
-    for (atomo__blocks b = atomo__blocks_of(n, m); atomo__blocks_next(&b);) {
-        const float *x = y + b.at;
-        const int64_t first = ATOMO_MIN(b.size, (int64_t)LANES);
-        __mmask16 in = (__mmask16)((1u << first) - 1);
-        __m512i most = _mm512_and_epi32(plus, _mm512_maskz_loadu_epi32(in, x)), place = lanes, here = lanes;
-        for (int64_t i = LANES; i < b.size; i += LANES) {
-            here = _mm512_add_epi32(here, step);
-            if (b.size - i < LANES) in = (__mmask16)((1u << (b.size - i)) - 1);
-            const __m512i a = _mm512_and_epi32(plus, _mm512_maskz_loadu_epi32(in, x + i));
-            const __mmask16 more = _mm512_cmpgt_epi32_mask(a, most);
-            most = _mm512_mask_mov_epi32(most, more, a);
-            place = _mm512_mask_mov_epi32(place, more, here);
+    for (int64_t r = 1; r < rows; r++) {
+        const float *x = y + r * m;
+        for (int l = 0; l < COLUMNS; l++) {
+            const int32_t a = bits_of(x + l);
+            const bool more = (a & PLUS) > (value[l] & PLUS);
+            value[l] = more ? a : value[l];
+            row[l] = more ? (int32_t)r : row[l];
         }
-        const __mmask16 largest = _mm512_cmpeq_epi32_mask(most, _mm512_set1_epi32(_mm512_reduce_max_epi32(most)));
-        const int64_t at = b.size <= LANES ? __builtin_ctz(largest) : _mm512_mask_reduce_min_epi32(largest, place);
-        *index++ = (uint32_t)(b.at + at) | (x[at] < 0 ? ATOMO__MINUS : 0);
-        sum += fabs((double)x[at]);
     }
-    return sum;
 }
-#endif
+
+/* The same among entries rows .. of these blocks, of which there are `count`, one after the other. */
+static void search_rest(const float *y, int64_t n, int64_t m, int64_t first, int64_t rows, int count, int32_t *value,
+                        int32_t *row)
+{
+    for (int64_t r = rows; r * m + first < n; r++)
+        for (int l = 0; l < count && r * m + first + l < n; l++) {
+            const int32_t a = bits_of(y + r * m + first + l);
+            if (r > 0 && (a & PLUS) <= (value[l] & PLUS)) continue;
+            value[l] = a;
+            row[l] = (int32_t)r;
+        }
+}
+
+/* index [count] = the picks of blocks first .. first + count - 1 as places with their signs; adds their magnitudes to
+ * sum [LANES]. */
+ATOMO_CLONES static void finish(int64_t m, int64_t first, int count, const int32_t *restrict value,
+                                const int32_t *restrict row, uint32_t *restrict index, double *restrict sum)
+{
+    const int32_t step = (int32_t)m, at = (int32_t)first;
+    for (int l = 0; l < count; l++) index[l] = (uint32_t)(row[l] * step + at + l) | ((uint32_t)value[l] & ATOMO__MINUS);
+    for (int l = 0; l < count; l++) {
+        const int32_t plus = value[l] & PLUS;
+        float v;
+        memcpy(&v, &plus, 4);
+        sum[l % LANES] += (double)v;
+    }
+}
 
 double atomo__pick(const float *y, int64_t n, int64_t m, uint32_t *index)
 {
-#ifdef ATOMO_X86
-    if (__builtin_cpu_supports("avx512f")) return pick_512(y, n, m, index);
-#endif
-    return pick_plain(y, n, m, index);
+    double sum[LANES] = {0}, all = 0;
+    for (int64_t first = 0; first < m; first += COLUMNS) {
+        int32_t value[COLUMNS] = {0}, row[COLUMNS] = {0};
+        const int count = (int)ATOMO_MIN((int64_t)COLUMNS, m - first);
+        /* the rows of which all COLUMNS entries from `first` on exist */
+        const int64_t rows = n - first < COLUMNS ? 0 : (n - first - COLUMNS) / m + 1;
+        const int64_t whole = ATOMO_MIN(rows, atomo__block_size(n, m, first + count - 1));
+        if (whole > 0) search(y + first, m, whole, value, row);
+        search_rest(y, n, m, first, whole, count, value, row);
+        finish(m, first, count, value, row, index + first, sum);
+    }
+    for (int l = 0; l < LANES; l++) all += sum[l];
+    return all;
 }
 
 /* ---- the message ---- */
 
+/* The codes, each of bits [count] bits, of picks first .. first + count - 1, whose blocks have one size. Places are at
+ * most 65536 (rotation.h: the most entries of a unit), so a product with 1 / m, rounded, is the exact quotient of a
+ * multiple of m. */
+ATOMO_CLONES static void find_codes(atomo__place_code c, int64_t m, int64_t first, int count,
+                                    const uint32_t *restrict index, uint32_t *restrict code, uint32_t *restrict bits)
+{
+    const float inverse = 1 / (float)m;
+    const int32_t at = (int32_t)first, shorter = (int32_t)c.shorter;
+    const uint32_t usual = (uint32_t)c.bits;
+    for (int i = 0; i < count; i++) {
+        const int32_t in = (int32_t)(index[i] & ~ATOMO__MINUS) - at - i;
+        const int32_t place = (int32_t)((float)in * inverse + 0.5f), more = place - shorter;
+        const uint32_t is_long = more >= 0 ? 1 : 0, sum = (uint32_t)(place + shorter);
+        const uint32_t head = is_long ? sum >> 1 | (sum & 1) << usual : (uint32_t)place;
+        code[i] = head | (index[i] >> 31) << (usual + is_long);
+        bits[i] = usual + 1 + is_long;
+    }
+}
+
 void atomo__write_picks(atomo__writer *w, int64_t n, int64_t m, const uint32_t *index)
 {
-    const int64_t least = n / m;
-    const atomo__place_code codes[2] = {atomo__place_code_of(least), atomo__place_code_of(least + 1)};
-    for (atomo__blocks b = atomo__blocks_of(n, m); atomo__blocks_next(&b); index++) {
-        const atomo__place_code c = codes[b.size - least];
-        const uint32_t place = (*index & ~ATOMO__MINUS) - (uint32_t)b.at, minus = *index >> 31;
-        if (place < c.shorter) {
-            atomo__put(w, place | minus << c.bits, c.bits + 1);
-        } else {
-            const uint32_t code = place + c.shorter;
-            atomo__put(w, code >> 1 | (code & 1) << c.bits | minus << (c.bits + 1), c.bits + 2);
+    uint32_t code[ATOMO__CODES], bits[ATOMO__CODES];
+    atomo__writer to = *w; /* as its bytes might be any memory: so its fields can stay in registers */
+    for (int64_t j = 0; j < m;) {
+        const int64_t end = j < n % m ? n % m : m; /* of blocks of one size */
+        const atomo__place_code c = atomo__place_code_of(atomo__block_size(n, m, j));
+        for (int count; j < end; j += count) {
+            count = (int)ATOMO_MIN((int64_t)ATOMO__CODES, end - j);
+            find_codes(c, m, j, count, index + j, code, bits);
+            atomo__put_codes(&to, code, bits, count); /* all, as none has more than 32 bits */
         }
     }
+    *w = to;
 }
 
 bool atomo__read_picks(atomo__reader *r, int64_t n, int64_t m, uint32_t *index)
 {
-    const int64_t least = n / m;
-    const atomo__place_code codes[2] = {atomo__place_code_of(least), atomo__place_code_of(least + 1)};
-    for (atomo__blocks b = atomo__blocks_of(n, m); atomo__blocks_next(&b);) {
-        const atomo__place_code c = codes[b.size - least];
-        uint32_t place = atomo__get(r, c.bits);
-        if (place >= c.shorter) place = (place << 1 | atomo__get(r, 1)) - c.shorter;
-        *index++ = ((uint32_t)b.at + place) | atomo__get(r, 1) << 31;
+    atomo__reader from = *r;
+    for (int64_t j = 0; j < m;) {
+        const int64_t size = atomo__block_size(n, m, j), end = j < n % m ? n % m : m;
+        const atomo__place_code c = atomo__place_code_of(size);
+        const uint64_t mask = ((uint64_t)1 << c.bits) - 1;
+        for (; j < end; j++) {
+            atomo__refill(&from); /* always: a branch would be mispredicted, as would one for the code's length */
+            const uint32_t head = (uint32_t)(from.word & mask), next = (uint32_t)(from.word >> c.bits & 1);
+            const uint32_t is_long = head >= c.shorter;
+            const int bits = c.bits + 1 + (int)is_long;
+            if (from.fill < bits) {
+                r->bad = true;
+                return false;
+            }
+            const uint32_t place = head + is_long * (head + next - c.shorter);
+            const uint32_t minus = (uint32_t)(from.word >> (bits - 1) & 1);
+            from.word >>= bits;
+            from.fill -= bits;
+            index[j] = (uint32_t)((int64_t)place * m + j) | minus << 31;
+        }
     }
-    return !r->bad;
+    *r = from;
+    return true;
 }

@@ -20,6 +20,9 @@
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
+#ifdef ATOMO_X86
+#include <immintrin.h>
+#endif
 
 enum { STRETCH = 4096, FEW = 256, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16, MOST_ROUNDS = 4 };
 
@@ -252,49 +255,76 @@ static permutation permutation_of(const atomo_stream *s, uint32_t first, int64_t
     return p;
 }
 
-/* Returns where group v of row r is taken from: products and shifted sums, each of which can be undone. */
-static uint32_t place_of_group(const permutation *p, uint32_t v, uint32_t r)
-{
-    v = (v * p->key[0] + (p->key[3] >> 8) + r * p->key[4]) & p->mask;
-    v ^= v >> p->shift;
-    v = (v * p->key[1]) & p->mask;
-    v ^= v >> p->shift;
-    return (v * p->key[2]) & p->mask;
-}
+/* Of groups first .. first + GROUPS - 1 of row r: where they are taken from, by products and shifted sums, each of
+ * which can be undone, and what their entries are moved by: entry i from i ^ move. */
+enum { GROUPS = 64 };
+typedef struct {
+    uint32_t place[GROUPS], move[GROUPS];
+} places_of_groups;
 
-/* Returns what entries of group v are moved by: entry i from i ^ this. */
-static uint32_t move_of_group(const permutation *p, uint32_t v)
+ATOMO_CLONES static void find_places(const permutation *p, uint32_t first, uint32_t r, places_of_groups *restrict to)
 {
-    v = (v + p->key[5]) * (p->key[6] | 1);
-    v ^= v >> 15;
-    return v * (p->key[7] | 1) >> 28;
+    const uint32_t *k = p->key, mask = p->mask;
+    const int shift = p->shift;
+    for (uint32_t i = 0; i < GROUPS; i++) {
+        uint32_t v = ((first + i) * k[0] + (k[3] >> 8) + r * k[4]) & mask, w = (first + i + k[5]) * (k[6] | 1);
+        v ^= v >> shift;
+        v = (v * k[1]) & mask;
+        v ^= v >> shift;
+        to->place[i] = (v * k[2]) & mask;
+        w ^= w >> 15;
+        to->move[i] = w * (k[7] | 1) >> 28;
+    }
 }
 
 typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define MOVE(v, bit, ...) (v) ^= ((v) ^ IN_ORDER(v, __VA_ARGS__)) & -(int32_t)((bit)&1)
 
-/* *x = its lanes i ^ move. */
-static inline __attribute__((always_inline)) void move_lanes(masks *x, uint32_t move)
+/* to = the groups of `from`, moved, one by one from their places, or back to them. */
+ATOMO_CLONES static void move_groups(const places_of_groups *at, int count, bool back, const float *from, float *to)
 {
-    masks v = *x;
-    MOVE(v, move, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-    MOVE(v, move >> 1, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    MOVE(v, move >> 2, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    MOVE(v, move >> 3, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    *x = v;
+    for (int i = 0; i < count; i++) {
+        const int64_t here = LANES * i, there = LANES * (int64_t)at->place[i];
+        const uint32_t move = at->move[i];
+        masks v = *(const masks *)(from + (back ? here : there));
+        MOVE(v, move, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+        MOVE(v, move >> 1, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+        MOVE(v, move >> 2, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+        MOVE(v, move >> 3, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+        *(masks *)(to + (back ? there : here)) = v;
+    }
 }
 
-/* to = P from, or P^T from; both [rows, 16 (mask + 1)]. */
-ATOMO_CLONES static void permute(const permutation *p, int rows, bool back, const float *from, float *to)
+#ifdef ATOMO_X86
+/* The same with one instruction for the lanes. */
+__attribute__((target("avx512f"))) static void move_groups_512(const places_of_groups *at, int count, bool back,
+                                                               const float *from, float *to)
 {
-    const int64_t row = LANES * ((int64_t)p->mask + 1);
-    for (int r = 0; r < rows; r++, from += row, to += row)
-        for (uint32_t v = 0; v <= p->mask; v++) {
-            const int64_t here = LANES * (int64_t)v, there = LANES * (int64_t)place_of_group(p, v, (uint32_t)r);
-            masks x = *(const masks *)(from + (back ? here : there));
-            move_lanes(&x, move_of_group(p, v));
-            *(masks *)(to + (back ? there : here)) = x;
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (int i = 0; i < count; i++) {
+        const int64_t here = LANES * i, there = LANES * (int64_t)at->place[i];
+        const __m512i order = _mm512_xor_epi32(lane, _mm512_set1_epi32((int32_t)at->move[i]));
+        const __m512 v = _mm512_loadu_ps(from + (back ? here : there));
+        _mm512_storeu_ps(to + (back ? there : here), _mm512_permutexvar_ps(order, v));
+    }
+}
+#endif
+
+/* to = P from, or P^T from; both [rows, 16 (mask + 1)]. */
+static void permute(const permutation *p, int rows, bool back, const float *from, float *to)
+{
+    void (*move)(const places_of_groups *, int, bool, const float *, float *) = move_groups;
+#ifdef ATOMO_X86
+    if (__builtin_cpu_supports("avx512f")) move = move_groups_512;
+#endif
+    const int64_t groups = (int64_t)p->mask + 1;
+    for (int r = 0; r < rows; r++, from += LANES * groups, to += LANES * groups)
+        for (int64_t v = 0; v < groups; v += GROUPS) {
+            places_of_groups at;
+            find_places(p, (uint32_t)v, (uint32_t)r, &at);
+            const float *source = back ? from + LANES * v : from;
+            move(&at, (int)ATOMO_MIN((int64_t)GROUPS, groups - v), back, source, back ? to : to + LANES * v);
         }
 }
 
@@ -412,33 +442,28 @@ void atomo__rotate(float *x, int64_t size, const atomo_stream *stream, uint32_t 
     }
 }
 
-/* x [count] = the entries from `at` on of a vector that is 0 except at the places index[*next], index[*next + 1], ...
- */
-static void fill(const uint32_t *index, int64_t m, int64_t *next, int64_t at, int64_t count, float *x)
+/* x [size] = 0 except at the m places of index, where it is 1 or -1. */
+static void fill(const uint32_t *index, int64_t m, int64_t size, float *x)
 {
-    const uint32_t one = 0x3f800000, end = (uint32_t)(at + count);
-    int64_t i = *next;
-    memset(x, 0, sizeof(float) * (size_t)count);
-    for (; i < m && (index[i] & ~ATOMO__MINUS) < end; i++) {
+    const uint32_t one = 0x3f800000;
+    memset(x, 0, sizeof(float) * (size_t)size);
+    for (int64_t i = 0; i < m; i++) {
         const uint32_t signed_one = one | (index[i] & ATOMO__MINUS); /* no branch: the sign cannot be predicted */
-        memcpy(x + (index[i] & ~ATOMO__MINUS) - at, &signed_one, sizeof signed_one);
+        memcpy(x + (index[i] & ~ATOMO__MINUS), &signed_one, sizeof signed_one);
     }
-    *next = i;
 }
 
 static void rotate_back(float *x, int64_t size, const uint32_t *index, int64_t m, const atomo_stream *stream,
                         uint32_t first, double by, float *work)
 {
     const shape s = shape_of(size);
-    int64_t next = 0;
+    if (index) fill(index, m, size, x);
     for (int i = s.rounds - 1; i >= 0; i--) {
         const uint32_t block = first + (uint32_t)i * blocks_of_signs(size);
         const double factor = i == 0 ? by * s.norm : 1;
         const int64_t part = part_of(&s, i);
-        const bool fills = index && i == s.rounds - 1, ends = part == s.stretch[i];
-        if (fills && part == 0) fill(index, m, &next, 0, size, x);
+        const bool ends = part == s.stretch[i];
         for (int64_t at = 0; part > 0 && at < size; at += part) {
-            if (fills) fill(index, m, &next, at, part, x + at);
             atomo__walsh(x + at, part);
             if (ends) signs(x + at, part, stream, block + (uint32_t)(at / SIGNS), factor);
         }

@@ -40,7 +40,7 @@ void atomo__walsh(float *x, int64_t n);
 void atomo__rotate(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
 void atomo__rotate_back(float *x, int64_t size, const atomo_stream *s, uint32_t first, double by, float *work);
 /* x = by * R^T v, where v [size] is 1 at the m places of index, -1 at those that are marked by ATOMO__MINUS, else 0.
- * The places ascend. work may be index. */
+ * work may be index. */
 void atomo__rotate_back_signs(const uint32_t *index, int64_t m, float *x, int64_t size, const atomo_stream *s,
                               uint32_t first, double by, float *work);
 
