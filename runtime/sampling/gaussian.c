@@ -1,12 +1,12 @@
 /* gaussian.c - quantisers of a standard normal number (gaussian.h); stage 5 of the path.
  *
- * Below 0.87 bits per entry the largest of each block of entries is sent (picks.h). Above, there are cells of one width
- * around a wider one at 0 (an entropy-coded scalar quantiser with a dead zone). Near the optimum the width is 2.8 T /
- * sigma, and the dead zone ends at 0.46 to 0.5 of it; below 1.2 bits the only cells left beside it are a sign, and its
- * end is searched for. Widths and ends were found by a search over all pairs, and are within 0.3 % of the least sigma^2
- * V + T^2 R. Above 4.5 bits cells are divided into 2, 4, 8, ... equal parts. No code has V below 1 / (4^R - 1)
- * (docs/compressors.md). Sender and receiver compute these tables by exp, erfc and log2 of their C library; shares are
- * rounded to 2^-12.
+ * Below 0.87 bits per entry the largest of each block of entries is sent (picks.h). Up to 1.2 bits a sign above a
+ * threshold is best: V = p / (2 phi(t))^2 - 1 with p = 2 (1 - Phi(t)), R = H(p) + p. Above, there are cells of one
+ * width around a wider one at 0 (an entropy-coded scalar quantiser with a dead zone). Near the optimum the width is 2.8
+ * T / sigma, and the dead zone ends at 0.46 to 0.5 of it. Both were found by a search over all pairs, and are within
+ * 0.3 % of the least sigma^2 V + T^2 R. Above 4.5 bits cells are divided into 2, 4, 8, ... equal parts. No code has V
+ * below 1 / (4^R - 1) (docs/compressors.md). Sender and receiver compute these tables by exp, erfc and log2 of their C
+ * library; shares are rounded to 2^-12.
  */
 #include "sampling/gaussian.h"
 #include "sampling/normal.h"
@@ -14,10 +14,10 @@
 #include <math.h>
 #include <pthread.h>
 
-/* log2 of T / sigma: from PICK_ABOVE on entries are picked, below it they have levels, from SIGN_ABOVE on two and 0;
- * below CUT_BELOW their cells are cut into parts. */
+/* log2 of T / sigma: from PICK_ABOVE on entries are picked, from SIGN_ABOVE on the quantiser is a sign, below it
+ * levels; below CUT_BELOW their cells are cut into parts. */
 static const double PICK_ABOVE = 0.25, SIGN_ABOVE = -0.25, CUT_BELOW = -4.25;
-enum { TABLES = 4 * ATOMO__OCTAVE + ATOMO__OCTAVE / 2 };
+enum { TABLES = 4 * ATOMO__OCTAVE };
 /* The most sizes of blocks from one quantiser to the next. */
 enum { MOST_SIZES = 2 };
 /* The width of a cell over T / sigma. Half the width of the dead zone, in cell widths: at SIGN_ABOVE, and from an
@@ -33,13 +33,26 @@ static const double LEAST_SENT = 8;
 enum { LEAST_SCALE_BITS = 2, MOST_SCALE_BITS = 16 };
 /* Mean bits of a scale's exponent, and of the flag that a class was sent. */
 static const double EXPONENT_BITS = 2.5, PRESENCE_BITS = 1;
-/* Bits of a unit of levels besides those of its entries (atoms/common/rotated_unit.c): the entropy coder's final state.
- */
-static const double STATE_BITS = 16;
+/* Bits of a unit besides those of its entries (atoms/common/rotated_unit.c): signs have their number, which takes
+ * COUNT_BITS and log2 of the root of its mean; levels have the entropy coder's final state. */
+static const double COUNT_BITS = 2.5, STATE_BITS = 16;
 
 static atomo__levels table[TABLES];
 static atomo__quantiser quantisers[ATOMO__QUANTISERS];
 static double octave[ATOMO__OCTAVE / 2 + 1]; /* 2^(i / 32): of a squared ratio */
+
+/* Returns the bits per entry of a Rice code of the gaps, and of the signs, if a fraction p of the entries is sent. */
+static double sign_bits(double p)
+{
+    const double mean = (1 - p) / p;
+    double least = INFINITY;
+    for (int k = 0; k < 24; k++) {
+        const double r = exp(ldexp(log1p(-p), k));
+        least = ATOMO_MIN(least, 1 + k + r / (1 - r));
+        if (ldexp(1, k) > 2 * mean) break;
+    }
+    return p * (1 + least);
+}
 
 /* Returns the threshold of least V + 4^x R, where R is the entropy, which is smooth in x, by golden-section search. */
 static double best_threshold(double x)
@@ -61,6 +74,13 @@ static double best_threshold(double x)
     return (low + high) / 2;
 }
 
+static atomo__quantiser make_sign(double x)
+{
+    const double t = best_threshold(x), p = 2 * atomo__normal_tail(t), along = 2 * atomo__normal_density(t);
+    return (atomo__quantiser){
+        .bits = sign_bits(p), .loss = p / (along * along) - 1, .nonzero = p, .gain = 1 / along, .threshold = t};
+}
+
 /* Returns the rate of least V + 4^x R among rate *from, which becomes its number, and the next ones. These are few, so
  * that bits have no gap where picks begin: there blocks of 4.6 are the best, but levels end with the bits of blocks of
  * 3. */
@@ -74,7 +94,7 @@ static atomo__quantiser make_picks(double x, const atomo__pick_rate *rate, int *
     }
     *from = k;
     return (atomo__quantiser){
-        .bits = rate[k].bits, .loss = rate[k].loss, .nonzero = rate[k].share, .gain = rate[k].gain};
+        .bits = rate[k].bits, .loss = rate[k].loss, .nonzero = rate[k].share, .gain = rate[k].gain, .picks = true};
 }
 
 /* Sets the shares: p in units of 2^-12, at least 1. The first is what remains, so that their sum is 2^12. */
@@ -91,9 +111,8 @@ static void make_shares(atomo__levels *l, const double *p)
 static atomo__quantiser make_levels(double x, atomo__levels *l)
 {
     const double zone = ZONE_FINE + (ZONE_COARSE - ZONE_FINE) * ATOMO_MAX(0, x - SIGN_ABOVE + 1);
-    const bool one = x >= SIGN_ABOVE;
-    const double width = WIDTH * exp2(x), threshold = one ? best_threshold(x) : zone * width;
-    const double last = one ? 0 : x < CUT_BELOW + 1 ? LAST_CUT_LEVEL : LAST_LEVEL;
+    const double width = WIDTH * exp2(x), threshold = zone * width;
+    const double last = x < CUT_BELOW + 1 ? LAST_CUT_LEVEL : LAST_LEVEL;
     double p[ATOMO__LEVELS], along = 0, bits = 0;
     p[0] = 1 - 2 * atomo__normal_tail(threshold);
     l->value[0] = 0;
@@ -147,6 +166,7 @@ static void make_all(void)
         const double x = ATOMO__FINEST + (double)k / ATOMO__OCTAVE;
         const int octaves = (int)ceil(CUT_BELOW - x);
         atomo__quantiser *q = &quantisers[k];
+        if (x >= SIGN_ABOVE && x < PICK_ABOVE) *q = make_sign(x);
         if (x < CUT_BELOW) *q = cut(quantisers[k + octaves * ATOMO__OCTAVE], octaves);
         q->scale_bits = ATOMO_MAX(LEAST_SCALE_BITS, ATOMO_MIN(MOST_SCALE_BITS, (int)ceil(log2(4 / sqrt(q->loss)))));
     }
@@ -193,23 +213,32 @@ static int coarsest_of(int64_t n)
     return low;
 }
 
+/* Returns log2 of the root of x, in halves: half the binary exponent. */
+static double half_log2(double x)
+{
+    int e;
+    frexp(x, &e);
+    return 0.5 * e;
+}
+
 /* Returns how many of n entries are sent: picks are a whole number. */
 static double sent_of(const atomo__quantiser *q, int64_t n)
 {
-    return q->levels ? (double)n * q->nonzero : (double)atomo__picks_of(n, q->nonzero);
+    return q->picks ? (double)atomo__picks_of(n, q->nonzero) : (double)n * q->nonzero;
 }
 
 double atomo__quantiser_bits(const atomo__quantiser *q, int64_t n)
 {
-    const double scale = q->scale_bits + EXPONENT_BITS;
-    if (q->levels) return (double)n * q->bits + scale + STATE_BITS;
+    const double entries = (double)n, scale = q->scale_bits + EXPONENT_BITS;
+    if (q->levels) return entries * q->bits + scale + STATE_BITS;
+    if (!q->picks) return entries * q->bits + scale + COUNT_BITS + half_log2(entries * q->nonzero);
     const int64_t m = atomo__picks_of(n, q->nonzero);
     return (double)m * atomo__pick_bits(n, m) + scale;
 }
 
 double atomo__quantiser_loss(const atomo__quantiser *q, int64_t n)
 {
-    if (q->levels) return q->loss;
+    if (!q->picks) return q->loss;
     return (1 + q->loss) * (double)n * q->nonzero / sent_of(q, n) - 1; /* V + 1 falls as 1 / m */
 }
 

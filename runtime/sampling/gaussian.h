@@ -34,9 +34,10 @@ typedef struct atomo__quantiser {
     double loss;                 /* V: relative variance */
     double nonzero;              /* probability that an entry is not sent as 0 */
     double gain;                 /* 1 / E[y q]: the factor by which q is unbiased */
-    double threshold;            /* with levels: entries of smaller magnitude, in sigma, become 0 */
+    double threshold;            /* entries of smaller magnitude, in sigma, become 0; not if they are picked */
     double width;                /* of the other cells, or their parts, in sigma */
-    const atomo__levels *levels; /* NULL: entries are picked (picks.h), 1 of 1 / nonzero */
+    bool picks;                  /* entries are picked (picks.h), 1 of 1 / nonzero */
+    const atomo__levels *levels; /* NULL: signs only */
     int fine;                    /* bits of an entry's place among the 2^fine parts of its cell */
     int scale_bits;              /* mantissa bits of the scale: rounding it adds at most 1 % to V */
 } atomo__quantiser;

@@ -96,7 +96,7 @@ static void rates(void)
     enum { N = 65536, ROUNDS = 4 };
     for (int k = 0; k < ATOMO__QUANTISERS; k += 150) {
         const atomo__quantiser *q = atomo__quantiser_at(k);
-        if (q->levels) continue;
+        if (!q->picks) continue;
         const int64_t m = atomo__picks_of(N, q->nonzero);
         double along = 0, square = 0;
         for (int i = 0; i < ROUNDS; i++) {

@@ -6,9 +6,10 @@
  * <y, q> gives <g, ghat> = ||g||^2 in every draw. Divided by the probability that the unit is sent, it is written as
  * its exponent, relative to the expected one, and a few bits of mantissa, rounded stochastically. The squared error of
  * a draw is (||q||^2 size / <y, q>^2 - 1) ||g||^2, so the stated variance is computed from the draw itself. After the
- * scale a unit has either picks (picked.c), or levels (rans.c) and places within their cells; if all levels are 0, the
- * largest entry's is not.
+ * scale a unit has picks (picked.c), signs (passed.c), or levels (rans.c) and places within their cells. If no entry
+ * passes the threshold, the largest one is sent.
  */
+#include "atoms/common/passed.h"
 #include "atoms/common/picked.h"
 #include "atoms/common/rotated_unit.h"
 #include "coding/rans.h"
@@ -194,15 +195,26 @@ double atomo__unit_write(const atomo__unit *u, float *y, double energy, atomo__w
         }
         for (int64_t i = 0; i < u->size; i++) m += room.symbol[i] != 0;
     } else {
-        m = atomo__picks_of(u->size, q->nonzero);
-        along = atomo__pick(y, u->size, m, u->index);
+        if (q->picks) {
+            m = atomo__picks_of(u->size, q->nonzero);
+            along = atomo__pick(y, u->size, m, u->index);
+        } else {
+            m = atomo__pass(y, u->size, (float)q->threshold, u->index);
+            if (m == 0) {
+                const int64_t i = largest(y, u->size);
+                u->index[m++] = (uint32_t)i | (y[i] < 0 ? ATOMO__MINUS : 0);
+            }
+            for (int64_t i = 0; i < m; i++) along += (double)fabsf(y[u->index[i] & ~ATOMO__MINUS]);
+        }
         square = (double)m;
     }
     put_scale(u, sigma * n / along / u->rate.keep, w);
     if (q->levels)
         put_levels(u, q, &room, w);
-    else
+    else if (q->picks)
         atomo__write_picks(w, u->size, m, u->index);
+    else
+        atomo__write_passed(w, u->size, q->nonzero, m, u->index);
     *sent = (double)m;
     return ATOMO_MAX(0, square * n / (along * along) - 1);
 }
@@ -222,8 +234,12 @@ bool atomo__unit_read(const atomo__unit *u, atomo__reader *r, double scale, floa
         atomo__rotate_back(y, u->size, &u->stream, u->block, S * scale, work);
         return true;
     }
-    const int64_t m = atomo__picks_of(u->size, q->nonzero);
-    if (!atomo__read_picks(r, u->size, m, u->index)) return false;
+    int64_t m = atomo__picks_of(u->size, q->nonzero);
+    if (!q->picks)
+        m = atomo__read_passed(r, u->size, q->nonzero, u->index);
+    else if (!atomo__read_picks(r, u->size, m, u->index))
+        return false;
+    if (m < 1) return false;
     atomo__rotate_back_signs(u->index, m, y, u->size, &u->stream, u->block, S * scale, work);
     return true;
 }

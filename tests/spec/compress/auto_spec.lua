@@ -28,7 +28,7 @@ local function folder(name)
 end
 
 --- Asserts that auto's variance is at most that of each family at equal bytes (apart from the byte for the family in
---- each message), with 1 % for the tolerance of budgets.
+--- each message), with 2 % for the tolerance of budgets, which rotated picks meet in steps of 1 to 2 %.
 local function never_worse(list, ratios, names)
   local dense = 0
   for _, g in ipairs(list) do dense = dense + 4 * g:numel() end
@@ -36,7 +36,7 @@ local function never_worse(list, ratios, names)
     local mine = variance(("auto:bytes=%.14g"):format(dense / ratio + #list), list)
     for _, text in ipairs(names or singles) do
       local other = variance(with(text, ("bytes=%.14g"):format(dense / ratio)), list)
-      assert.is_true(mine <= 1.01 * other + 1e-6, ("%gx: auto %.5g, %s %.5g"):format(ratio, mine, text, other))
+      assert.is_true(mine <= 1.02 * other + 1e-6, ("%gx: auto %.5g, %s %.5g"):format(ratio, mine, text, other))
     end
   end
 end
