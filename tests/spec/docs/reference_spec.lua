@@ -1,5 +1,6 @@
 -- Annotations in the source: every public name has a description, all arguments, results and an example that runs.
 -- The reference and the manual pages are made of them.
+-- test: slow
 local spawn = require "support.spawn"
 
 local spec = spawn.specs(it, pending)

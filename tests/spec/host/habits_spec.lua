@@ -1,5 +1,6 @@
 -- Calls that users of PyTorch, Torch and mpi4py try by habit, one a row: each does what is expected, or ends the
 -- program with an error in one line: what was called, the place, and what to write here.
+-- test: slow
 local spawn = require "support.spawn"
 
 local spec = spawn.specs(it, pending)

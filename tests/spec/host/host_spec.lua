@@ -1,4 +1,5 @@
 -- The host program: options, exit codes, arg, the prompt, module paths, math.random.
+-- test: slow
 local spawn = require "support.spawn"
 
 local spec = spawn.specs(it, pending)

@@ -1,4 +1,5 @@
 -- `atomo-lua --completion bash`: what bash then offers.
+-- test: slow
 local spawn = require "support.spawn"
 
 local spec = spawn.specs(it, pending)

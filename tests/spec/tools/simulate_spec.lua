@@ -1,5 +1,6 @@
 -- scripts/simulate.lua and what it is made of: figures out of logs and files, predictions labelled as such on every way
 -- out, and refusals of what cannot be read. Figures are given, so nothing here is timed.
+-- test: slow
 local root = require "support.root"
 local shell = require "support.shell"
 local spawn = require "support.spawn"
