@@ -82,8 +82,8 @@ static atomo__quantiser make_sign(double x)
 }
 
 /* Returns the rate of least V + 4^x R among rate *from, which becomes its number, and the next ones. These are few, so
- * that bits have no gap where picks begin: there blocks of 4.6 are the best, but levels end with the bits of blocks of
- * 3. */
+ * that bits have no gap where picks begin: there blocks of 4.6 are the best, but signs above a threshold end with the
+ * bits of blocks of 3. */
 static atomo__quantiser make_picks(double x, const atomo__pick_rate *rate, int *from)
 {
     const double price = exp2(2 * x);
