@@ -14,17 +14,15 @@
  * unbiased for this one was only measured (tests/spec/compress/rotated_spec.lua). Its result is bit-identical on every
  * CPU.
  */
+#include "atoms/common/permutation.h"
 #include "atoms/common/rotation.h"
 #include "sampling/sampling.h"
 #include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
-#ifdef ATOMO_X86
-#include <immintrin.h>
-#endif
 
-enum { STRETCH = 4096, FEW = 256, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = 16, MOST_ROUNDS = 4 };
+enum { STRETCH = 4096, FEW = 256, DIGITS = 5, MOST_ODD = 1 << DIGITS, LANES = ATOMO__LANES, MOST_ROUNDS = 4 };
 
 int64_t atomo__rotation_size(int64_t n)
 {
@@ -44,14 +42,6 @@ static uint32_t blocks_of_signs(int64_t size)
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* IN_ORDER(v, i, j, ...) is the vector of the lanes i, j, ... of v. */
-#ifdef __clang__
-#define IN_ORDER(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
-#else
-typedef int32_t places __attribute__((vector_size(4 * LANES)));
-#define IN_ORDER(v, ...) __builtin_shuffle(v, (places){__VA_ARGS__})
-#endif
-
 /* The levels of butterflies between lanes 1, 2, 4 and 8 apart. */
 static inline __attribute__((always_inline)) void levels_of_lanes(lanes *x)
 {
@@ -60,10 +50,10 @@ static inline __attribute__((always_inline)) void levels_of_lanes(lanes *x)
     const lanes s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
     const lanes s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
     const lanes s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-    v = IN_ORDER(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) + v * s1;
-    v = IN_ORDER(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) + v * s2;
-    v = IN_ORDER(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) + v * s4;
-    *x = IN_ORDER(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) + v * s8;
+    v = ATOMO__IN_ORDER(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14) + v * s1;
+    v = ATOMO__IN_ORDER(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13) + v * s2;
+    v = ATOMO__IN_ORDER(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11) + v * s4;
+    *x = ATOMO__IN_ORDER(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7) + v * s8;
 }
 
 enum { RADIX = 16 }; /* vectors that a pass holds in registers */
@@ -236,98 +226,6 @@ static void signs(float *x, int64_t size, const atomo_stream *s, uint32_t first,
     }
 }
 
-/* ---- the permutation ---- */
-
-/* Of groups of 16 entries, and of the entries in each. */
-typedef struct {
-    uint32_t key[8];
-    uint32_t mask; /* groups of a row - 1; their number is a power of two */
-    int shift;
-} permutation;
-
-enum { KEYS = 2 }; /* blocks of the stream that a permutation takes */
-
-static permutation permutation_of(const atomo_stream *s, uint32_t first, int64_t groups)
-{
-    permutation p = {.mask = (uint32_t)groups - 1, .shift = (__builtin_ctzll((uint64_t)groups) + 1) / 2};
-    atomo__random_words(s, first, KEYS, p.key);
-    for (int i = 0; i < 3; i++) p.key[i] |= 1; /* odd factors are invertible */
-    return p;
-}
-
-/* Of groups first .. first + GROUPS - 1 of row r: where they are taken from, by products and shifted sums, each of
- * which can be undone, and what their entries are moved by: entry i from i ^ move. */
-enum { GROUPS = 64 };
-typedef struct {
-    uint32_t place[GROUPS], move[GROUPS];
-} places_of_groups;
-
-ATOMO_CLONES static void find_places(const permutation *p, uint32_t first, uint32_t r, places_of_groups *restrict to)
-{
-    const uint32_t *k = p->key, mask = p->mask;
-    const int shift = p->shift;
-    for (uint32_t i = 0; i < GROUPS; i++) {
-        uint32_t v = ((first + i) * k[0] + (k[3] >> 8) + r * k[4]) & mask, w = (first + i + k[5]) * (k[6] | 1);
-        v ^= v >> shift;
-        v = (v * k[1]) & mask;
-        v ^= v >> shift;
-        to->place[i] = (v * k[2]) & mask;
-        w ^= w >> 15;
-        to->move[i] = w * (k[7] | 1) >> 28;
-    }
-}
-
-typedef int32_t masks __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-#define MOVE(v, bit, ...) (v) ^= ((v) ^ IN_ORDER(v, __VA_ARGS__)) & -(int32_t)((bit)&1)
-
-/* to = the groups of `from`, moved, one by one from their places, or back to them. */
-ATOMO_CLONES static void move_groups(const places_of_groups *at, int count, bool back, const float *from, float *to)
-{
-    for (int i = 0; i < count; i++) {
-        const int64_t here = LANES * i, there = LANES * (int64_t)at->place[i];
-        const uint32_t move = at->move[i];
-        masks v = *(const masks *)(from + (back ? here : there));
-        MOVE(v, move, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-        MOVE(v, move >> 1, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-        MOVE(v, move >> 2, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-        MOVE(v, move >> 3, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-        *(masks *)(to + (back ? there : here)) = v;
-    }
-}
-
-#ifdef ATOMO_X86
-/* The same with one instruction for the lanes. */
-__attribute__((target("avx512f"))) static void move_groups_512(const places_of_groups *at, int count, bool back,
-                                                               const float *from, float *to)
-{
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int i = 0; i < count; i++) {
-        const int64_t here = LANES * i, there = LANES * (int64_t)at->place[i];
-        const __m512i order = _mm512_xor_epi32(lane, _mm512_set1_epi32((int32_t)at->move[i]));
-        const __m512 v = _mm512_loadu_ps(from + (back ? here : there));
-        _mm512_storeu_ps(to + (back ? there : here), _mm512_permutexvar_ps(order, v));
-    }
-}
-#endif
-
-/* to = P from, or P^T from; both [rows, 16 (mask + 1)]. */
-static void permute(const permutation *p, int rows, bool back, const float *from, float *to)
-{
-    void (*move)(const places_of_groups *, int, bool, const float *, float *) = move_groups;
-#ifdef ATOMO_X86
-    if (__builtin_cpu_supports("avx512f")) move = move_groups_512;
-#endif
-    const int64_t groups = (int64_t)p->mask + 1;
-    for (int r = 0; r < rows; r++, from += LANES * groups, to += LANES * groups)
-        for (int64_t v = 0; v < groups; v += GROUPS) {
-            places_of_groups at;
-            find_places(p, (uint32_t)v, (uint32_t)r, &at);
-            const float *source = back ? from + LANES * v : from;
-            move(&at, (int)ATOMO_MIN((int64_t)GROUPS, groups - v), back, source, back ? to : to + LANES * v);
-        }
-}
-
 /* ---- rounds ---- */
 
 typedef struct {
@@ -358,7 +256,7 @@ static shape shape_of(int64_t size)
 
 uint32_t atomo__rotation_blocks(int64_t size)
 {
-    return (uint32_t)rounds_of(size) * blocks_of_signs(size) + KEYS;
+    return (uint32_t)rounds_of(size) * blocks_of_signs(size) + ATOMO__PERMUTATION_BLOCKS;
 }
 
 bool atomo__rotation_next(atomo__rotation_units *u)
@@ -405,10 +303,11 @@ static void reorder(const shape *s, int round, const atomo_stream *stream, uint3
 {
     const bool permutes = round == s->rounds - 1 && s->run >= LANES, together = s->m > 1;
     if (!permutes && !together) return;
-    permutation p;
-    if (permutes) p = permutation_of(stream, first + (uint32_t)s->rounds * blocks_of_signs(s->size), s->run / LANES);
+    atomo__permutation p;
+    if (permutes)
+        p = atomo__permutation_of(stream, first + (uint32_t)s->rounds * blocks_of_signs(s->size), s->run / LANES);
     if (back && permutes) {
-        permute(&p, s->m, true, x, work);
+        atomo__permute(&p, s->m, true, x, work);
         if (together)
             interleave(work, s->m, s->run, true, x);
         else
@@ -420,7 +319,7 @@ static void reorder(const shape *s, int round, const atomo_stream *stream, uint3
     else
         memcpy(work, x, sizeof(float) * (size_t)s->size);
     if (permutes)
-        permute(&p, s->m, false, work, x);
+        atomo__permute(&p, s->m, false, work, x);
     else
         memcpy(x, work, sizeof(float) * (size_t)s->size);
 }
